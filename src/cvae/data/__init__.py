@@ -1,0 +1,1 @@
+"""Data: sources of bytes, views that say what is x and y, the LightningDataModule."""

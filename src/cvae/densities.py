@@ -1,0 +1,154 @@
+"""Conditional densities: modules whose `forward` returns a `torch.distributions.Distribution`.
+
+A density is a network that computes parameters and a head that reads them. Encoder q(z|x,y),
+prior p(z|x) and decoder p(y|x,z) are all built from the classes below.
+"""
+
+import math
+from typing import Annotated
+
+import torch
+from annotated_types import Gt
+from torch import Tensor, nn
+from torch.distributions import (
+    Bernoulli,
+    ContinuousBernoulli,
+    Distribution,
+    Independent,
+    Normal,
+    kl_divergence,
+)
+
+Positive = Annotated[float, Gt(0)]
+
+
+def bounded(raw: Tensor, low: float, high: float) -> Tensor:
+    """Squash into (low, high), with slope 1 at the centre: c + h·tanh((raw − c)/h).
+
+    Keeps exp(log scale) and the ratio of two learned scales finite whatever a network puts out.
+    """
+    centre, half = (high + low) / 2, (high - low) / 2
+    return centre + half * torch.tanh((raw - centre) / half)
+
+
+class Head(nn.Module):
+    """Reads `num_parameters` tensors of one shape as an elementwise distribution of that shape.
+
+    Attributes:
+        num_parameters: how many numbers the network gives for each element.
+        binary: whether the density lives on {0, 1} rather than on a continuum.
+    """
+
+    num_parameters: int
+    binary: bool = False
+
+    def forward(self, *parameters: Tensor) -> Distribution:
+        raise NotImplementedError
+
+
+class BernoulliHead(Head):
+    """Bernoulli(y; sigmoid(logits)), a probability mass on {0, 1}."""
+
+    num_parameters = 1
+    binary = True
+
+    def forward(self, *parameters: Tensor) -> Distribution:
+        (logits,) = parameters
+        return Bernoulli(logits=logits, validate_args=False)
+
+
+class ContinuousBernoulliHead(Head):
+    """Continuous Bernoulli(y; sigmoid(logits)), a density on [0, 1].
+
+    Source: Loaiza-Ganem and Cunningham 2019, arXiv:1907.06845, eq. 8 and 9.
+    """
+
+    num_parameters = 1
+
+    def forward(self, *parameters: Tensor) -> Distribution:
+        (logits,) = parameters
+        return ContinuousBernoulli(logits=logits, validate_args=False)
+
+
+class GaussianHead(Head):
+    """Normal(mean, σ²), with σ fixed or learned between `min_scale` and `max_scale`.
+
+    Args:
+        scale: a fixed σ, in the units of the data; None learns one for each element.
+        min_scale: the smallest σ that can be learned. A density of grey levels has no upper bound
+            as σ → 0, so this number is part of what a Gaussian likelihood means.
+        max_scale: the largest σ that can be learned.
+    """
+
+    def __init__(
+        self,
+        scale: Positive | None = None,
+        min_scale: Positive = math.exp(-7),
+        max_scale: Positive = math.exp(7),
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.low, self.high = math.log(min_scale), math.log(max_scale)
+        self.num_parameters = 2 if scale is None else 1
+
+    def forward(self, *parameters: Tensor) -> Distribution:
+        mean = parameters[0]
+        if self.scale is None:
+            return Normal(mean, bounded(parameters[1], self.low, self.high).exp(), validate_args=False)
+        return Normal(mean, torch.full_like(mean, self.scale), validate_args=False)
+
+
+class ConditionalDensity(nn.Module):
+    """p(· | given): a network computes the head's parameters from what is given.
+
+    Densities are computed in float32 whatever the precision of the network.
+
+    Args:
+        network: from the given tensors to (…, num_parameters, *event).
+        head: from parameters to an elementwise distribution.
+        event_ndim: how many dimensions one event has: 1 for z, 3 for an image.
+    """
+
+    def __init__(self, network: nn.Module, head: Head, event_ndim: int) -> None:
+        super().__init__()
+        self.network, self.head, self.event_ndim = network, head, event_ndim
+
+    def forward(self, *given: Tensor) -> Distribution:
+        parameters = self.network(*given).float().unbind(-1 - self.event_ndim)
+        return Independent(self.head(*parameters), self.event_ndim, validate_args=False)
+
+
+class Unconditional(nn.Module):
+    """A density that is handed the condition x and ignores it: p(· | x, rest) = p(· | rest)."""
+
+    def __init__(self, density: nn.Module) -> None:
+        super().__init__()
+        self.density = density
+
+    def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
+        return self.density(*rest)
+
+
+class StandardNormal(nn.Module):
+    """The fixed prior p(z|x) = N(0, I) over (B, latent_dim), for any condition x of (B, …)."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+
+    def forward(self, x: Tensor) -> Distribution:
+        zeros = torch.zeros(x.shape[0], self.latent_dim, device=x.device)
+        return Independent(Normal(zeros, torch.ones_like(zeros), validate_args=False), 1, validate_args=False)
+
+
+def reparameterize(density: Distribution, noise: Tensor) -> Tensor:
+    """z = mean + standard deviation · ε, for standard-normal ε of (…, B, d).
+
+    Source: Kingma and Welling 2014, arXiv:1312.6114, section 2.4.
+    """
+    return density.mean + density.stddev * noise
+
+
+def kl_per_dimension(posterior: Independent, prior: Independent) -> Tensor:
+    """KL(q ‖ p) of each latent dimension in closed form: (B, d), nats, never negative."""
+    return kl_divergence(posterior.base_dist, prior.base_dist)

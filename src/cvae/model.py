@@ -1,0 +1,109 @@
+"""A conditional variational autoencoder over any composition of three densities."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from cvae.densities import kl_per_dimension, reparameterize
+
+
+class Elbo(NamedTuple):
+    """The terms of the evidence lower bound, in nats, one number an example.
+
+    Attributes:
+        reconstruction: log p(y|x,z) at z from q(z|x,y), (…, B).
+        kl_per_dimension: KL(q(z|x,y) ‖ p(z|x)) of each latent dimension, (B, d).
+        posterior: q(z|x,y), whose mean says which dimensions are in use.
+    """
+
+    reconstruction: Tensor
+    kl_per_dimension: Tensor
+    posterior: Distribution
+
+    @property
+    def kl(self) -> Tensor:
+        """KL(q(z|x,y) ‖ p(z|x)), (B,)."""
+        return self.kl_per_dimension.sum(-1)
+
+    @property
+    def elbo(self) -> Tensor:
+        """reconstruction − kl, always with β = 1, (…, B)."""
+        return self.reconstruction - self.kl
+
+
+class ConditionalVAE(nn.Module):
+    """p(y|x) = ∫ p(y|x,z) p(z|x) dz with approximate posterior q(z|x,y); keeps no state.
+
+    Every density is a module that returns a `torch.distributions.Distribution`. The plain VAE is
+    the composition whose densities ignore x.
+
+    Args:
+        encoder: q(z|x,y), called as encoder(x, y).
+        prior: p(z|x), called as prior(x).
+        decoder: p(y|x,z), called as decoder(x, z) with z of (…, B, d).
+        latent_dim: d.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, prior: nn.Module, decoder: nn.Module, latent_dim: int
+    ) -> None:
+        super().__init__()
+        self.encoder, self.prior, self.decoder = encoder, prior, decoder
+        self.latent_dim = latent_dim
+
+    def elbo(self, x: Tensor, y: Tensor, noise: Tensor | None = None) -> Elbo:
+        """E_q[log p(y|x,z)] − KL(q(z|x,y) ‖ p(z|x)), the first term estimated with the noise.
+
+        Source: Sohn et al. 2015, eq. 4; with a fixed prior and no x, Kingma and Welling 2014,
+        eq. 3.
+
+        Args:
+            x: the condition, (B, …).
+            y: what is modelled, (B, …).
+            noise: standard-normal ε, (…, B, d): leading dimensions are samples; drawn if absent.
+        """
+        posterior, prior = self.encoder(x, y), self.prior(x)
+        z = self._latent(posterior, noise)
+        return Elbo(
+            reconstruction=self.decoder(x, z).log_prob(y),
+            kl_per_dimension=kl_per_dimension(posterior, prior),
+            posterior=posterior,
+        )
+
+    def log_weights(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+        """log w = log p(y|x,z) + log p(z|x) − log q(z|x,y) at z from q, (…, B), nats.
+
+        Source: Burda et al. 2016, arXiv:1509.00519, eq. 8, with the model's own prior.
+        """
+        posterior, prior = self.encoder(x, y), self.prior(x)
+        z = self._latent(posterior, noise)
+        return self.decoder(x, z).log_prob(y) + prior.log_prob(z) - posterior.log_prob(z)
+
+    def log_evidence(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+        """log p(y|x) ≈ log 1/K Σ_k w_k by importance sampling from q, (B,), nats.
+
+        A lower bound in expectation that rises with K to log p(y|x).
+
+        Args:
+            x: the condition, (B, …).
+            y: what is modelled, (B, …).
+            noise: standard-normal ε, (K, B, d).
+        """
+        log_weights = self.log_weights(x, y, noise)
+        return log_weights.logsumexp(0) - math.log(len(noise))
+
+    def sample(self, x: Tensor, noise: Tensor | None = None) -> Distribution:
+        """p(y|x,z) for z from the prior p(z|x): its mean is the picture that is usually shown.
+
+        Args:
+            x: the condition, (B, …).
+            noise: standard-normal ε, (…, B, d); drawn if absent.
+        """
+        return self.decoder(x, self._latent(self.prior(x), noise))
+
+    @staticmethod
+    def _latent(density: Distribution, noise: Tensor | None) -> Tensor:
+        return reparameterize(density, torch.randn_like(density.mean) if noise is None else noise)

@@ -1,0 +1,38 @@
+"""Random numbers as a function of counters, so that a run does not depend on where it ran."""
+
+import hashlib
+import struct
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+
+class Stream(IntEnum):
+    """What a draw is for; two streams of the same step are independent."""
+
+    ORDER = 0
+    PIXELS = 1
+    LATENT = 2
+    PICTURES = 3
+
+
+def generator(stream: Stream, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator whose numbers depend on the stream and the counters alone.
+
+    Seeding by (seed, step) makes a run repeatable from any step on, without a saved state. The
+    counters are hashed because the CPU's Mersenne Twister keeps only 32 bits of its seed.
+
+    Args:
+        stream: what the numbers are for.
+        counters: for example the run's seed and the training step.
+        device: where the numbers are drawn; CPU and GPU give different ones.
+    """
+    packed = struct.pack(f"<{len(counters) + 1}q", stream, *counters)
+    seed = int.from_bytes(hashlib.blake2b(packed, digest_size=4).digest(), "little")
+    return torch.Generator(device).manual_seed(seed)
+
+
+def rank_slice(draws: Tensor, rank: int, world_size: int) -> Tensor:
+    """This rank's part of draws that were made for the global batch: (B, …) to (B / world, …)."""
+    return draws.tensor_split(world_size)[rank]

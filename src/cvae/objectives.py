@@ -1,0 +1,65 @@
+"""What training minimises: a number an example, made from the model's own terms."""
+
+from typing import Annotated, NamedTuple
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from cvae.model import ConditionalVAE, Elbo
+
+NonNegative = Annotated[float, Ge(0)]
+
+
+class Terms(NamedTuple):
+    """One evaluation of an objective, in nats: the loss (B,), and the ELBO's terms at β = 1."""
+
+    loss: Tensor
+    elbo: Elbo
+
+
+class BetaElbo:
+    """loss = −reconstruction + β Σ_d max(kl_d, λ).
+
+    With β = 1 and λ = 0 the negative ELBO. β rises linearly from 0 to its value over the warm-up.
+    λ is the free bits of each latent dimension, taken example by example, so that the loss of an
+    example does not depend on its neighbours or on how a batch is divided among processes
+    (Kingma et al. 2016, arXiv:1606.04934, eq. 15, takes the mean over the batch inside the max).
+
+    Args:
+        beta: weight of the KL term after the warm-up (Higgins et al. 2017).
+        warmup_epochs: epochs over which β rises from 0.
+        free_bits: λ, nats a latent dimension.
+    """
+
+    num_samples = 1
+    monitor = "elbo"
+
+    def __init__(
+        self, beta: NonNegative = 1.0, warmup_epochs: NonNegative = 0.0, free_bits: NonNegative = 0.0
+    ) -> None:
+        self.beta, self.warmup_epochs, self.free_bits = beta, warmup_epochs, free_bits
+
+    def beta_at(self, epoch: float) -> float:
+        """β after so many epochs, a fraction of one included."""
+        if epoch >= self.warmup_epochs:
+            return self.beta
+        return self.beta * epoch / self.warmup_epochs
+
+    def __call__(
+        self, model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor, epoch: float
+    ) -> Terms:
+        """The loss and the ELBO's terms of a batch.
+
+        Args:
+            model: the composition.
+            x: the condition, (B, …).
+            y: what is modelled, (B, …).
+            noise: standard-normal ε, (num_samples, B, d).
+            epoch: epochs trained so far, a fraction included.
+        """
+        elbo = model.elbo(x, y, noise)
+        elbo = elbo._replace(reconstruction=elbo.reconstruction.mean(0))
+        kl = elbo.kl_per_dimension
+        penalty = torch.clamp(kl, min=self.free_bits).sum(-1) if self.free_bits else kl.sum(-1)
+        return Terms(loss=self.beta_at(epoch) * penalty - elbo.reconstruction, elbo=elbo)

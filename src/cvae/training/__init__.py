@@ -1,0 +1,1 @@
+"""Training with Lightning: the module, its callbacks, and what starts a run."""

@@ -1,0 +1,141 @@
+"""Train, validate and test the run that a folder describes, in this process."""
+
+import json
+import logging
+import platform
+import time
+import warnings
+from functools import partial
+from typing import Any
+
+import lightning
+import torch
+import torchmetrics
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from cvae import __version__
+from cvae.build import build
+from cvae.data.idx import write_atomically
+from cvae.run import Run, density_label
+from cvae.training.callbacks import Bar, Recorder
+from cvae.training.module import Training
+from cvae.training.report import table
+
+log = logging.getLogger(__name__)
+HPARAMS = ("seed", "model", "prior", "likelihood", "network", "objective", "optimizer", "data")
+TERMS = ("loss", "reconstruction", "kl", "elbo")
+
+# Messages that are true of other programs than this one.
+QUIET = (
+    "The '.*_dataloader' does not have many workers",  # batches are sliced out of memory
+    "It is recommended to use .*sync_dist=True",  # Moments are already summed over processes
+)
+
+
+def fit(run: Run) -> dict[str, Any]:
+    """Train with the run's config, test with its best weights, and write all into its folder.
+
+    Returns:
+        What `metrics.json` holds.
+
+    Raises:
+        UserError: the config or the data cannot be used.
+    """
+    started = time.perf_counter()
+    quieten()
+    config = run.config
+    seed_everything(config["seed"], verbose=False)  # of the initial weights; noise has its own
+    data: LightningDataModule = build(config["data"], "data")
+    module = _module(run)
+    monitor = f"val/{module.objective.monitor}" if data.has_validation else None
+    recorder = Recorder(run.folder)
+    trainer: Trainer = build(
+        config["trainer"],
+        "trainer",
+        logger=build(config["logger"], "logger", save_dir=run.folder, name="tensorboard", version=""),
+        callbacks=[recorder, Bar(recorder), *_callbacks(run, module, monitor)],
+        use_distributed_sampler=False,  # the samplers give each rank its own share
+        num_sanity_val_steps=0,
+        default_root_dir=run.folder,
+    )
+    log.info("training on %s", _devices(trainer))
+    trainer.fit(module, datamodule=data)
+    (tested,) = trainer.test(module, data, ckpt_path=run.checkpoint("best"), verbose=False)
+    results = tested | recorder.best(monitor) | {
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "wall_seconds": time.perf_counter() - started,
+        "images_per_second": recorder.images_per_second,
+        "seed": config["seed"],
+        "device": _devices(trainer),
+        "density": density_label(build(config["likelihood"], "likelihood"), data.binarize),
+        "latent_dim": module.model.latent_dim,
+        "data": data.record,
+        "versions": _versions(),
+    }
+    if trainer.is_global_zero:
+        finals = {f"test/{name}": results[f"test/{name}"] for name in TERMS}
+        trainer.logger.log_hyperparams({key: config[key] for key in HPARAMS}, metrics=finals)
+        write_atomically(run.metrics, json.dumps(results, indent=2).encode())
+        print(table(results, run.folder))
+    return results
+
+
+def quieten() -> None:
+    """Silence Lightning's advertisements and the warnings that do not apply here, by name."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+
+
+def _module(run: Run) -> Training:
+    config = run.config
+    return Training(
+        model=run.build_model(),
+        objective=build(config["objective"], "objective"),
+        optimizer=lambda parameters: build(config["optimizer"], "optimizer", params=parameters),
+        schedule=build(config["schedule"], "schedule"),
+        batch_size=config["data"]["batch_size"],
+        seed=config["seed"],
+    )
+
+
+def _callbacks(run: Run, module: Training, monitor: str | None) -> list[Callback]:
+    """Checkpoints, and what the config lists; all of them look at the objective's own metric."""
+    checkpoint = partial(ModelCheckpoint, run.folder / "checkpoints", enable_version_counter=False)
+    chosen: dict[str, dict[str, Any]] = dict(run.config["callbacks"])
+    callbacks: list[Callback] = [
+        build(chosen.pop("pictures"), "callbacks.pictures", folder=run.folder / "pictures")
+    ]
+    if monitor and "early_stopping" in chosen:
+        callbacks.append(
+            build(
+                chosen["early_stopping"],
+                "callbacks.early_stopping",
+                monitor=monitor,
+                warmup_epochs=module.objective.warmup_epochs,
+            )
+        )
+    return [
+        *callbacks,
+        checkpoint(filename="best", monitor=monitor, mode="max"),
+        checkpoint(filename="last", save_on_train_epoch_end=True),
+    ]
+
+
+def _devices(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{trainer.world_size} x {device.type} ({name}), precision {trainer.precision}"
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "cvae": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "lightning": str(lightning.__version__),
+        "torchmetrics": str(torchmetrics.__version__),
+    }

@@ -1,0 +1,63 @@
+"""Start a run's training in this process, or in a child for each of several.
+
+Lightning would start further processes by running the command line again, Hydra's sweep and all.
+Here the parent writes the run's folder once, and torchrun starts a worker a process on that folder.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+from cvae.build import build
+from cvae.errors import UserError
+from cvae.run import Run
+from cvae.training.fit import fit, quieten
+
+# What an outer launcher may have left behind, and a child's own launcher sets.
+LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def launch(run: Run) -> dict[str, Any]:
+    """Train a run in as many processes as its trainer asks for.
+
+    Returns:
+        What `metrics.json` holds.
+
+    Raises:
+        UserError: the config cannot be used, or a process failed.
+    """
+    quieten()
+    if TorchElasticEnvironment.detect() or SLURMEnvironment.detect():
+        return fit(run)  # this is one of the processes
+    trainer = build(run.config["trainer"], "trainer", logger=False, enable_checkpointing=False)
+    if trainer.num_nodes > 1:
+        raise UserError(
+            f"trainer.num_nodes={trainer.num_nodes}: start the command on each machine, "
+            "with torchrun or srun"
+        )
+    if trainer.num_devices == 1:
+        return fit(run)
+    _train_in_children(run, trainer.num_devices)
+    results: dict[str, Any] = json.loads(run.metrics.read_text())
+    return results
+
+
+def _train_in_children(run: Run, processes: int) -> None:
+    run.build_model()  # a mistake in the config is told once, not by each process
+    environment = {k: v for k, v in os.environ.items() if k not in LAUNCHER_VARIABLES}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={processes}", "-m", "cvae.training.worker", str(run.folder)]
+    with subprocess.Popen(command, env=environment) as child:
+        try:
+            status = child.wait()
+        except BaseException:
+            child.terminate()  # torchrun passes it on to the workers
+            raise
+    if status:
+        raise UserError(f"training in {processes} processes failed, see the lines above: {run.folder}")

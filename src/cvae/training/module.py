@@ -1,0 +1,141 @@
+"""The LightningModule: one step of training, validation and test over any composition."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from cvae.data.module import FIXED_SEED, Batch
+from cvae.metrics import Moments
+from cvae.model import ConditionalVAE
+from cvae.noise import Stream, generator, rank_slice
+from cvae.objectives import BetaElbo, Terms
+
+ACTIVE_UNIT = 0.01  # variance over the data of E_q[z_d]; Burda et al. 2016, section 5.2
+SPLITS = {"val": 0, "test": 1}
+
+
+class Training(LightningModule):
+    """Trains a model on an objective; logs `val/…` and `test/…`, in nats, averaged over examples.
+
+    Args:
+        model: the composition.
+        objective: what is minimised.
+        optimizer: makes the optimizer from the parameters.
+        schedule: from the fraction of training done to the learning rate's factor.
+        batch_size: of a training step, over all processes together.
+        seed: of the noise of training.
+    """
+
+    def __init__(
+        self,
+        model: ConditionalVAE,
+        objective: BetaElbo,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        schedule: Callable[[float], float],
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.optimizer, self.schedule = optimizer, schedule
+        self.batch_size, self.seed = batch_size, seed
+        names = ("loss", "reconstruction", "kl", "elbo")
+        self.moments = nn.ModuleDict({name: Moments() for name in names})
+        self.moments["kl_per_dimension"] = Moments((model.latent_dim,))
+        self.moments["posterior_mean"] = Moments((model.latent_dim,))
+        self._fixed_noise: dict[str, Tensor] = {}
+
+    @property
+    def epochs_done(self) -> float:
+        """Epochs trained so far, with the fraction of the present one."""
+        return self.global_step / max(1, self.trainer.num_training_batches)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The loss, and the ELBO's terms as detached means for callbacks to keep."""
+        noise = self._training_noise(batch.x.device)
+        terms = self._terms(batch, noise)
+        means = {name: value.mean() for name, value in _scalars(terms).items()}
+        return {name: mean if name == "loss" else mean.detach() for name, mean in means.items()}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation_step("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation_step("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer(self.model.parameters())
+        total = self.trainer.estimated_stepping_batches
+        schedule = LambdaLR(optimizer, lambda step: self.schedule(step / total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _terms(self, batch: Batch, noise: Tensor) -> Terms:
+        terms: Terms = self.objective(self.model, batch.x, batch.y, noise, self.epochs_done)
+        return terms
+
+    def _training_noise(self, device: torch.device) -> Tensor:
+        """This rank's share of the global batch's ε for this step, (num_samples, B, d)."""
+        latent = generator(Stream.LATENT, self.seed, self.global_step, device=device)
+        shape = (self.batch_size, self.objective.num_samples, self.model.latent_dim)
+        noise = torch.randn(shape, device=device, generator=latent)
+        return rank_slice(noise, self.global_rank, self.trainer.world_size).transpose(0, 1)
+
+    def _evaluation_noise(self, split: str, index: Tensor) -> Tensor:
+        """ε of these examples: drawn once, on the CPU, the same in every run and on every device.
+
+        Returns:
+            (num_samples, B, d).
+        """
+        if split not in self._fixed_noise:
+            dataset = getattr(self.trainer, f"{split}_dataloaders")
+            loader = dataset[0] if isinstance(dataset, list) else dataset
+            shape = (len(loader.dataset), self.objective.num_samples, self.model.latent_dim)
+            fixed = generator(Stream.LATENT, FIXED_SEED, SPLITS[split])
+            self._fixed_noise[split] = torch.randn(shape, generator=fixed)
+        return self._fixed_noise[split][index.cpu()].to(index.device).transpose(0, 1)
+
+    def _evaluation_step(self, split: str, batch: Batch) -> None:
+        terms = self._terms(batch, self._evaluation_noise(split, batch.index))
+        values = _scalars(terms) | {
+            "kl_per_dimension": terms.elbo.kl_per_dimension,
+            "posterior_mean": terms.elbo.posterior.mean,
+        }
+        for name, value in values.items():
+            self.moments[name].update(value)
+
+    def _log_evaluation(self, split: str) -> None:
+        results: dict[str, dict[str, Any]] = {
+            name: metric.compute() for name, metric in self.moments.items()
+        }
+        for metric in self.moments.values():
+            metric.reset()
+        self.kl_per_dimension = results.pop("kl_per_dimension")["mean"]
+        active = results.pop("posterior_mean")["variance"] > ACTIVE_UNIT
+        for name, moments in results.items():
+            self.log(f"{split}/{name}", moments["mean"])
+            self.log(f"{split}/{name}_standard_error", moments["standard_error"])
+        self.log(f"{split}/active_units", active.sum().double())
+        self.log(f"{split}/examples", results["loss"]["count"])
+
+
+def _scalars(terms: Terms) -> dict[str, Tensor]:
+    """The terms that are one number an example, (B,), by the names they are logged under."""
+    elbo = terms.elbo
+    return {
+        "loss": terms.loss,
+        "reconstruction": elbo.reconstruction,
+        "kl": elbo.kl,
+        "elbo": elbo.elbo,
+    }
