@@ -109,7 +109,7 @@ def check_types(target: Callable[..., Any], arguments: Mapping[str, Any], path: 
     Raises:
         UserError: naming the key, the value and what it should be.
     """
-    constructor = target.__init__ if isinstance(target, type) else target
+    constructor = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     hints = get_type_hints(inspect.unwrap(constructor), include_extras=True)
     for key, value in arguments.items():
         if key not in hints:

@@ -20,6 +20,7 @@ from torch.distributions import (
 )
 
 Positive = Annotated[float, Gt(0)]
+MIN_SCALE, MAX_SCALE = math.exp(-7), math.exp(7)  # of a latent dimension
 
 
 def bounded(raw: Tensor, low: float, high: float) -> Tensor:
@@ -83,8 +84,8 @@ class GaussianHead(Head):
     def __init__(
         self,
         scale: Positive | None = None,
-        min_scale: Positive = math.exp(-7),
-        max_scale: Positive = math.exp(7),
+        min_scale: Positive = MIN_SCALE,
+        max_scale: Positive = MAX_SCALE,
     ) -> None:
         super().__init__()
         self.scale = scale
@@ -94,7 +95,9 @@ class GaussianHead(Head):
     def forward(self, *parameters: Tensor) -> Distribution:
         mean = parameters[0]
         if self.scale is None:
-            return Normal(mean, bounded(parameters[1], self.low, self.high).exp(), validate_args=False)
+            return Normal(
+                mean, bounded(parameters[1], self.low, self.high).exp(), validate_args=False
+            )
         return Normal(mean, torch.full_like(mean, self.scale), validate_args=False)
 
 
@@ -138,7 +141,9 @@ class StandardNormal(nn.Module):
 
     def forward(self, x: Tensor) -> Distribution:
         zeros = torch.zeros(x.shape[0], self.latent_dim, device=x.device)
-        return Independent(Normal(zeros, torch.ones_like(zeros), validate_args=False), 1, validate_args=False)
+        return Independent(
+            Normal(zeros, torch.ones_like(zeros), validate_args=False), 1, validate_args=False
+        )
 
 
 def reparameterize(density: Distribution, noise: Tensor) -> Tensor:
@@ -149,6 +154,8 @@ def reparameterize(density: Distribution, noise: Tensor) -> Tensor:
     return density.mean + density.stddev * noise
 
 
-def kl_per_dimension(posterior: Independent, prior: Independent) -> Tensor:
+def kl_per_dimension(posterior: Distribution, prior: Distribution) -> Tensor:
     """KL(q ‖ p) of each latent dimension in closed form: (B, d), nats, never negative."""
+    assert isinstance(posterior, Independent)
+    assert isinstance(prior, Independent)
     return kl_divergence(posterior.base_dist, prior.base_dist)

@@ -1,7 +1,8 @@
 """A conditional variational autoencoder over any composition of three densities."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -10,28 +11,49 @@ from torch.distributions import Distribution
 from cvae.densities import kl_per_dimension, reparameterize
 
 
-class Elbo(NamedTuple):
-    """The terms of the evidence lower bound, in nats, one number an example.
+@dataclass(frozen=True)
+class Elbo:
+    """One pass through a model, and the terms of its evidence lower bound, in nats an example.
 
     Attributes:
-        reconstruction: log p(y|x,z) at z from q(z|x,y), (…, B).
-        kl_per_dimension: KL(q(z|x,y) ‖ p(z|x)) of each latent dimension, (B, d).
-        posterior: q(z|x,y), whose mean says which dimensions are in use.
+        log_likelihood: log p(y|x,z), (…, B).
+        z: drawn from q(z|x,y), (…, B, d).
+        posterior: q(z|x,y), a batch of B.
+        prior: p(z|x), a batch of B.
     """
 
-    reconstruction: Tensor
-    kl_per_dimension: Tensor
+    log_likelihood: Tensor
+    z: Tensor
     posterior: Distribution
+    prior: Distribution
 
-    @property
+    @cached_property
+    def reconstruction(self) -> Tensor:
+        """E_q[log p(y|x,z)], estimated by the mean over the samples, (B,)."""
+        return self.log_likelihood.reshape(-1, self.log_likelihood.shape[-1]).mean(0)
+
+    @cached_property
+    def kl_per_dimension(self) -> Tensor:
+        """KL(q(z_d|x,y) ‖ p(z_d|x)) in closed form, (B, d), never negative."""
+        return kl_per_dimension(self.posterior, self.prior)
+
+    @cached_property
     def kl(self) -> Tensor:
         """KL(q(z|x,y) ‖ p(z|x)), (B,)."""
         return self.kl_per_dimension.sum(-1)
 
-    @property
+    @cached_property
     def elbo(self) -> Tensor:
-        """reconstruction − kl, always with β = 1, (…, B)."""
+        """Reconstruction − kl, always with β = 1, (B,)."""
         return self.reconstruction - self.kl
+
+    @cached_property
+    def log_weights(self) -> Tensor:
+        """log w = log p(y|x,z) + log p(z|x) − log q(z|x,y), (…, B).
+
+        Source: Burda et al. 2016, arXiv:1509.00519, eq. 8, with the model's own prior.
+        """
+        return self.log_likelihood + self.prior.log_prob(self.z) - self.posterior.log_prob(self.z)
 
 
 class ConditionalVAE(nn.Module):
@@ -67,20 +89,7 @@ class ConditionalVAE(nn.Module):
         """
         posterior, prior = self.encoder(x, y), self.prior(x)
         z = self._latent(posterior, noise)
-        return Elbo(
-            reconstruction=self.decoder(x, z).log_prob(y),
-            kl_per_dimension=kl_per_dimension(posterior, prior),
-            posterior=posterior,
-        )
-
-    def log_weights(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
-        """log w = log p(y|x,z) + log p(z|x) − log q(z|x,y) at z from q, (…, B), nats.
-
-        Source: Burda et al. 2016, arXiv:1509.00519, eq. 8, with the model's own prior.
-        """
-        posterior, prior = self.encoder(x, y), self.prior(x)
-        z = self._latent(posterior, noise)
-        return self.decoder(x, z).log_prob(y) + prior.log_prob(z) - posterior.log_prob(z)
+        return Elbo(self.decoder(x, z).log_prob(y), z, posterior, prior)
 
     def log_evidence(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
         """log p(y|x) ≈ log 1/K Σ_k w_k by importance sampling from q, (B,), nats.
@@ -92,7 +101,7 @@ class ConditionalVAE(nn.Module):
             y: what is modelled, (B, …).
             noise: standard-normal ε, (K, B, d).
         """
-        log_weights = self.log_weights(x, y, noise)
+        log_weights = self.elbo(x, y, noise).log_weights
         return log_weights.logsumexp(0) - math.log(len(noise))
 
     def sample(self, x: Tensor, noise: Tensor | None = None) -> Distribution:

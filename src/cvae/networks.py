@@ -1,12 +1,13 @@
 """Networks that compute the parameters of densities, over any mix of vectors and images.
 
 A family (`MLP`, `Conv`) knows its sizes and makes two kinds of network: an `encoder`, which reads
-its inputs into a few numbers, and a `decoder`, which draws an output of the data's shape. Inputs may
-have leading dimensions that broadcast against each other: what depends on x (B, …) alone is
+its inputs into a few numbers, and a `decoder`, which draws an output of the data's shape. Inputs
+may have leading dimensions that broadcast against each other: what depends on x (B, …) alone is
 computed once for K values of z (K, B, d).
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import Annotated, Literal
 
@@ -53,7 +54,7 @@ class Dense(nn.Module):
         widths = [*hidden, prod(output)]
         self.first = JointLinear([prod(shape) for shape in inputs], widths[0])
         layers: list[nn.Module] = []
-        for width, following in zip(widths, widths[1:], strict=False):
+        for width, following in pairwise(widths):
             layers += [ACTIVATIONS[activation](), nn.Linear(width, following)]
         self.rest = nn.Sequential(*layers)
 
@@ -122,7 +123,9 @@ class ConvEncoder(nn.Module):
         stems, features = [], []
         for shape in inputs:
             is_image = len(shape) == 3
-            stems.append(_downsampling(shape[0], channels, activation) if is_image else nn.Identity())
+            stems.append(
+                _downsampling(shape[0], channels, activation) if is_image else nn.Identity()
+            )
             features.append(_coarse(shape[1:], channels) if is_image else shape)
         self.ndims = [len(shape) for shape in inputs]
         self.stems = nn.ModuleList(stems)
@@ -164,7 +167,7 @@ class ConvDecoder(nn.Module):
         self.project = ConvEncoder(inputs, coarse, channels, hidden[::-1], activation)
         layers: list[nn.Module] = []
         widths = [*channels[::-1], prod(planes)]
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in pairwise(widths):
             layers += [
                 ACTIVATIONS[activation](),
                 nn.ConvTranspose2d(width_in, width_out, kernel_size=4, stride=2, padding=1),
@@ -177,7 +180,7 @@ class ConvDecoder(nn.Module):
 
 def _downsampling(in_channels: int, channels: Sequence[int], activation: Activation) -> nn.Module:
     layers: list[nn.Module] = []
-    for width_in, width_out in zip([in_channels, *channels], channels, strict=False):
+    for width_in, width_out in pairwise([in_channels, *channels]):
         layers += [
             nn.Conv2d(width_in, width_out, kernel_size=3, stride=2, padding=1),
             ACTIVATIONS[activation](),

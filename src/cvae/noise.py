@@ -17,7 +17,9 @@ class Stream(IntEnum):
     PICTURES = 3
 
 
-def generator(stream: Stream, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(
+    stream: Stream, *counters: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """A generator whose numbers depend on the stream and the counters alone.
 
     Seeding by (seed, step) makes a run repeatable from any step on, without a saved state. The

@@ -36,7 +36,10 @@ class BetaElbo:
     monitor = "elbo"
 
     def __init__(
-        self, beta: NonNegative = 1.0, warmup_epochs: NonNegative = 0.0, free_bits: NonNegative = 0.0
+        self,
+        beta: NonNegative = 1.0,
+        warmup_epochs: NonNegative = 0.0,
+        free_bits: NonNegative = 0.0,
     ) -> None:
         self.beta, self.warmup_epochs, self.free_bits = beta, warmup_epochs, free_bits
 
@@ -59,7 +62,6 @@ class BetaElbo:
             epoch: epochs trained so far, a fraction included.
         """
         elbo = model.elbo(x, y, noise)
-        elbo = elbo._replace(reconstruction=elbo.reconstruction.mean(0))
         kl = elbo.kl_per_dimension
         penalty = torch.clamp(kl, min=self.free_bits).sum(-1) if self.free_bits else kl.sum(-1)
         return Terms(loss=self.beta_at(epoch) * penalty - elbo.reconstruction, elbo=elbo)

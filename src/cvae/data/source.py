@@ -78,7 +78,8 @@ class Source:
         Raises:
             UserError: a file is missing, altered, cut short or of another shape.
         """
-        arrays, record = [], {}
+        arrays: list[Tensor] = []
+        record: dict[str, str] = {}
         for stem, shape in SHAPES.items():
             path = self._find(self.folder(root), stem)
             if path is None:
@@ -93,7 +94,8 @@ class Source:
             raise UserError(f"{self.folder(root)}: label {labels} found, 0 to 9 expected")
         checked = "official checksums" if root is None else "magic numbers, shapes and counts"
         origin = {"name": self.name, "folder": str(self.folder(root)), "verified": checked}
-        return Arrays(*arrays, record=origin | record)
+        train_images, train_labels, test_images, test_labels = arrays
+        return Arrays(train_images, train_labels, test_images, test_labels, origin | record)
 
     def folder(self, root: str | None) -> Path:
         """Where the files are: the root, or `data/NAME` below the working directory."""

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid, save_image
 
+from cvae.data.module import ImageData
+from cvae.model import ConditionalVAE
 from cvae.networks import Size
 from cvae.noise import Stream, generator
 
@@ -35,16 +38,16 @@ class Recorder(Callback):
         self.path = folder / "metrics.csv"
         self.latest: dict[str, Tensor] = {}
         self.sums: dict[str, Tensor] = {}
-        self.steps = 0
+        self.steps = 0  # of this epoch
         self.seconds = 0.0
         self.examples = 0
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.sums, self.steps = {}, 0
         self._started = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.latest = {name: value.detach() for name, value in outputs.items()}
         for name, value in self.latest.items():
@@ -56,7 +59,7 @@ class Recorder(Callback):
         if trainer.is_last_batch:
             self.seconds += time.perf_counter() - self._started
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         for name, total in self.sums.items():
             mean = trainer.strategy.reduce(total / self.steps, reduce_op="mean")
             pl_module.log(f"train/{name}", mean, logger=False)
@@ -76,7 +79,7 @@ class Recorder(Callback):
         shown = {name: float(value) for name, value in row.items() if name.startswith("val/")}
         return shown | {"best": shown[monitor], "best_epoch": float(row["epoch"])}
 
-    def _log_step(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _log_step(self, trainer: Trainer, pl_module: Any) -> None:
         means = {
             f"train/{name}": float(trainer.strategy.reduce(value, reduce_op="mean"))
             for name, value in self.latest.items()
@@ -109,7 +112,7 @@ class Bar(TQDMProgressBar):
         super().__init__(refresh_rate=BAR_EVERY)
         self.recorder = recorder
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
         shown = {name: f"{float(value):.2f}" for name, value in self.recorder.latest.items()}
         if (elbo := trainer.callback_metrics.get("val/elbo")) is not None:
             shown["val/elbo"] = f"{float(elbo):.2f}"
@@ -127,37 +130,39 @@ class Pictures(Callback):
     def __init__(self, every_epochs: Size, folder: Path) -> None:
         self.every_epochs, self.folder = every_epochs, folder
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if (trainer.current_epoch + 1) % self.every_epochs == 0:
             self._log(trainer, pl_module)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._log(trainer, pl_module)
         self._save(trainer, pl_module)
 
     @rank_zero_only
-    def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _log(self, trainer: Trainer, pl_module: Any) -> None:
         for logger in trainer.loggers:
-            board = logger.experiment
+            board: SummaryWriter = logger.experiment  # type: ignore[attr-defined]
             for name, picture in self.draw(trainer, pl_module).items():
                 board.add_image(name, picture, trainer.global_step)
             kl = pl_module.kl_per_dimension
             board.add_histogram("kl_per_dimension", kl, trainer.global_step)
 
     @rank_zero_only
-    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _save(self, trainer: Trainer, pl_module: Any) -> None:
         self.folder.mkdir(exist_ok=True)
         for name, picture in self.draw(trainer, pl_module).items():
             save_image(picture, self.folder / f"{name}.png")
 
     @torch.no_grad()
-    def draw(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Tensor]:
+    def draw(self, trainer: Trainer, pl_module: Any) -> dict[str, Tensor]:
         """Grids (3, H, W) in [0, 1]: ten examples over their reconstructions; samples from p(z|x).
 
         A column of `samples` is a condition, a row is one z-noise for all of them.
         """
-        model, view = pl_module.model, trainer.datamodule.view
-        x, y = trainer.datamodule.shown(pl_module.device)
+        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+        model: ConditionalVAE = pl_module.model
+        view = data.view
+        x, y = data.shown(pl_module.device)
         posterior = model.encoder(x, y)
         reconstructed = model.decoder(x, posterior.mean).mean
         conditions = view.showcase(x)
@@ -189,7 +194,7 @@ class EarlyStopping(lightning_callbacks.EarlyStopping):
         super().__init__(monitor, min_delta=min_delta, patience=patience, mode="max")
         self.warmup_epochs = warmup_epochs
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.current_epoch >= self.warmup_epochs:
             super().on_validation_end(trainer, pl_module)
 

@@ -5,18 +5,20 @@ import logging
 import platform
 import time
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import lightning
 import torch
 import torchmetrics
-from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cvae import __version__
 from cvae.build import build
 from cvae.data.idx import write_atomically
+from cvae.data.module import ImageData
 from cvae.run import Run, density_label
 from cvae.training.callbacks import Bar, Recorder
 from cvae.training.module import Training
@@ -46,15 +48,18 @@ def fit(run: Run) -> dict[str, Any]:
     quieten()
     config = run.config
     seed_everything(config["seed"], verbose=False)  # of the initial weights; noise has its own
-    data: LightningDataModule = build(config["data"], "data")
+    data: ImageData = build(config["data"], "data")
     module = _module(run)
     monitor = f"val/{module.objective.monitor}" if data.has_validation else None
     recorder = Recorder(run.folder)
+    bars = [Bar(recorder)] if config["trainer"]["enable_progress_bar"] else []
     trainer: Trainer = build(
         config["trainer"],
         "trainer",
-        logger=build(config["logger"], "logger", save_dir=run.folder, name="tensorboard", version=""),
-        callbacks=[recorder, Bar(recorder), *_callbacks(run, module, monitor)],
+        logger=build(
+            config["logger"], "logger", save_dir=run.folder, name="tensorboard", version=""
+        ),
+        callbacks=[recorder, *_callbacks(run, module, monitor), *bars],
         use_distributed_sampler=False,  # the samplers give each rank its own share
         num_sanity_val_steps=0,
         default_root_dir=run.folder,
@@ -62,7 +67,9 @@ def fit(run: Run) -> dict[str, Any]:
     log.info("training on %s", _devices(trainer))
     trainer.fit(module, datamodule=data)
     (tested,) = trainer.test(module, data, ckpt_path=run.checkpoint("best"), verbose=False)
-    results = tested | recorder.best(monitor) | {
+    results = {
+        **tested,
+        **recorder.best(monitor),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "wall_seconds": time.perf_counter() - started,
@@ -75,11 +82,17 @@ def fit(run: Run) -> dict[str, Any]:
         "versions": _versions(),
     }
     if trainer.is_global_zero:
-        finals = {f"test/{name}": results[f"test/{name}"] for name in TERMS}
-        trainer.logger.log_hyperparams({key: config[key] for key in HPARAMS}, metrics=finals)
-        write_atomically(run.metrics, json.dumps(results, indent=2).encode())
-        print(table(results, run.folder))
+        _record(run, trainer, results)
     return results
+
+
+def _record(run: Run, trainer: Trainer, results: Mapping[str, Any]) -> None:
+    """Write the results where a person, a program and TensorBoard look for them."""
+    write_atomically(run.metrics, json.dumps(results, indent=2).encode())
+    finals = {f"test/{name}": results[f"test/{name}"] for name in TERMS}
+    for logger in trainer.loggers:
+        logger.log_hyperparams({key: run.config[key] for key in HPARAMS}, metrics=finals)
+    print(table(results, run.folder))
 
 
 def quieten() -> None:

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from typing import Any
 
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+import torch
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from cvae.build import build
 from cvae.errors import UserError
@@ -49,8 +50,8 @@ def launch(run: Run) -> dict[str, Any]:
 def _train_in_children(run: Run, processes: int) -> None:
     run.build_model()  # a mistake in the config is told once, not by each process
     environment = {k: v for k, v in os.environ.items() if k not in LAUNCHER_VARIABLES}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    threads = max(1, torch.get_num_threads() // processes)
+    environment.setdefault("OMP_NUM_THREADS", str(threads))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", "-m", "cvae.training.worker", str(run.folder)]
     with subprocess.Popen(command, env=environment) as child:
@@ -60,4 +61,6 @@ def _train_in_children(run: Run, processes: int) -> None:
             child.terminate()  # torchrun passes it on to the workers
             raise
     if status:
-        raise UserError(f"training in {processes} processes failed, see the lines above: {run.folder}")
+        raise UserError(
+            f"training in {processes} processes failed, see above and {run.folder}/train.log"
+        )

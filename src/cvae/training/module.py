@@ -1,7 +1,6 @@
 """The LightningModule: one step of training, validation and test over any composition."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -45,10 +44,12 @@ class Training(LightningModule):
         self.model, self.objective = model, objective
         self.optimizer, self.schedule = optimizer, schedule
         self.batch_size, self.seed = batch_size, seed
-        names = ("loss", "reconstruction", "kl", "elbo")
-        self.moments = nn.ModuleDict({name: Moments() for name in names})
-        self.moments["kl_per_dimension"] = Moments((model.latent_dim,))
-        self.moments["posterior_mean"] = Moments((model.latent_dim,))
+        self.moments: dict[str, Moments] = {
+            **{name: Moments() for name in ("loss", "reconstruction", "kl", "elbo")},
+            "kl_per_dimension": Moments((model.latent_dim,)),
+            "posterior_mean": Moments((model.latent_dim,)),
+        }
+        self._metrics_of_this_module = nn.ModuleList(self.moments.values())  # to move with it
         self._fixed_noise: dict[str, Tensor] = {}
 
     @property
@@ -92,33 +93,29 @@ class Training(LightningModule):
         noise = torch.randn(shape, device=device, generator=latent)
         return rank_slice(noise, self.global_rank, self.trainer.world_size).transpose(0, 1)
 
-    def _evaluation_noise(self, split: str, index: Tensor) -> Tensor:
+    def _evaluation_noise(self, split: str, position: Tensor) -> Tensor:
         """ε of these examples: drawn once, on the CPU, the same in every run and on every device.
 
         Returns:
             (num_samples, B, d).
         """
         if split not in self._fixed_noise:
-            dataset = getattr(self.trainer, f"{split}_dataloaders")
-            loader = dataset[0] if isinstance(dataset, list) else dataset
-            shape = (len(loader.dataset), self.objective.num_samples, self.model.latent_dim)
+            examples = len(self.trainer.datamodule.datasets[split])  # type: ignore[attr-defined]
+            shape = (examples, self.objective.num_samples, self.model.latent_dim)
             fixed = generator(Stream.LATENT, FIXED_SEED, SPLITS[split])
             self._fixed_noise[split] = torch.randn(shape, generator=fixed)
-        return self._fixed_noise[split][index.cpu()].to(index.device).transpose(0, 1)
+        return self._fixed_noise[split][position.cpu()].to(position.device).transpose(0, 1)
 
     def _evaluation_step(self, split: str, batch: Batch) -> None:
-        terms = self._terms(batch, self._evaluation_noise(split, batch.index))
-        values = _scalars(terms) | {
-            "kl_per_dimension": terms.elbo.kl_per_dimension,
-            "posterior_mean": terms.elbo.posterior.mean,
-        }
+        terms = self._terms(batch, self._evaluation_noise(split, batch.position))
+        values = _scalars(terms)
+        values["kl_per_dimension"] = terms.elbo.kl_per_dimension
+        values["posterior_mean"] = terms.elbo.posterior.mean
         for name, value in values.items():
             self.moments[name].update(value)
 
     def _log_evaluation(self, split: str) -> None:
-        results: dict[str, dict[str, Any]] = {
-            name: metric.compute() for name, metric in self.moments.items()
-        }
+        results = {name: metric.compute() for name, metric in self.moments.items()}
         for metric in self.moments.values():
             metric.reset()
         self.kl_per_dimension = results.pop("kl_per_dimension")["mean"]

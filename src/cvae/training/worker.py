@@ -16,7 +16,10 @@ def main() -> None:
         logging.basicConfig(
             level=logging.INFO,
             format="[%(asctime)s][%(name)s][%(levelname)s] - %(message)s",
-            handlers=[logging.StreamHandler(sys.stdout), logging.FileHandler(run.folder / "train.log")],
+            handlers=[
+                logging.StreamHandler(sys.stdout),
+                logging.FileHandler(run.folder / "train.log"),
+            ],
         )
     try:
         fit(run)
