@@ -9,6 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from cvae.build import build, check_targets
+from cvae.data.idx import write_atomically
 from cvae.densities import Head
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
@@ -36,8 +37,8 @@ class Run:
         """
         check_targets(config, "config")
         run = cls(folder)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.create(dict(config)), run.folder / "config.yaml")
+        text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+        write_atomically(run.folder / "config.yaml", text.encode())
         return run
 
     @cached_property

@@ -54,4 +54,5 @@ def main(config: DictConfig) -> float | None:
 if __name__ == "__main__":
     main()
     if failures:
-        sys.exit(f"{len(failures)} jobs of the sweep failed: {', '.join(failures)}")
+        jobs = "job" if len(failures) == 1 else "jobs"
+        sys.exit(f"{len(failures)} {jobs} of the sweep failed: {', '.join(failures)}")

@@ -124,13 +124,21 @@ class ImageData(LightningDataModule):
         self._shown = fixed[first:][:NUM_SHOWN], arrays.train_labels[first:][:NUM_SHOWN]
         self.record = arrays.record
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        rank, world_size = self._rank()
+    def check_division(self, world_size: int) -> None:
+        """Refuse a global batch that does not divide evenly among the processes.
+
+        Raises:
+            UserError: naming the size and a number that it should be a multiple of.
+        """
         if self.batch_size % world_size:
             raise UserError(
                 f"data.batch_size={self.batch_size} is the size over all processes and "
                 f"cannot be divided evenly among {world_size}: choose a multiple of {world_size}"
             )
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        rank, world_size = self._rank()
+        self.check_division(world_size)
         train = self.datasets["train"]
         order = ShuffledBatches(len(train), self.batch_size, self.seed, rank, world_size)
         return DataLoader(train, batch_size=None, sampler=order)

@@ -77,7 +77,7 @@ class Recorder(Callback):
         with self.path.open(newline="") as file:
             row = max(csv.DictReader(file), key=lambda row: float(row[monitor]))
         shown = {name: float(value) for name, value in row.items() if name.startswith("val/")}
-        return shown | {"best": shown[monitor], "best_epoch": float(row["epoch"])}
+        return shown | {"best": shown[monitor], "best_epoch": int(row["epoch"])}
 
     def _log_step(self, trainer: Trainer, pl_module: Any) -> None:
         means = {
@@ -200,5 +200,6 @@ class EarlyStopping(lightning_callbacks.EarlyStopping):
 
 
 def _grid(rows: Tensor) -> Tensor:
-    """Pictures of (rows, columns, 1, H, W) as one picture (3, H', W')."""
-    return make_grid(rows.flatten(0, 1).float().clamp(0, 1).cpu(), nrow=rows.shape[1])
+    """Pictures of (rows, columns, 1, H, W) as one picture (3, H', W'), each pixel twice as big."""
+    grid = make_grid(rows.flatten(0, 1).float().clamp(0, 1).cpu(), nrow=rows.shape[1])
+    return grid.repeat_interleave(2, -1).repeat_interleave(2, -2)

@@ -32,6 +32,9 @@ TERMS = ("loss", "reconstruction", "kl", "elbo")
 QUIET = (
     "The '.*_dataloader' does not have many workers",  # batches are sliced out of memory
     "It is recommended to use .*sync_dist=True",  # Moments are already summed over processes
+    "The number of training batches .* is smaller than the logging",  # Recorder logs, not Lightning
+    "Total length of `list` across ranks is zero",  # data.split=full has no validation
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
 )
 
 
@@ -66,9 +69,9 @@ def fit(run: Run) -> dict[str, Any]:
     )
     log.info("training on %s", _devices(trainer))
     trainer.fit(module, datamodule=data)
-    (tested,) = trainer.test(module, data, ckpt_path=run.checkpoint("best"), verbose=False)
+    trainer.test(module, data, ckpt_path=run.checkpoint("best"), verbose=False)
     results = {
-        **tested,
+        **{name: float(value) for name, value in trainer.callback_metrics.items()},
         **recorder.best(monitor),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,

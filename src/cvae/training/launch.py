@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from cvae.build import build
+from cvae.data.module import ImageData
 from cvae.errors import UserError
 from cvae.run import Run
 from cvae.training.fit import fit, quieten
@@ -34,6 +35,12 @@ def launch(run: Run) -> dict[str, Any]:
     quieten()
     if TorchElasticEnvironment.detect() or SLURMEnvironment.detect():
         return fit(run)  # this is one of the processes
+    accelerator = run.config["trainer"]["accelerator"]
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"trainer.accelerator={accelerator}: no GPU that torch {torch.__version__} can use "
+            "is here: leave it out to train on the CPU"
+        )
     trainer = build(run.config["trainer"], "trainer", logger=False, enable_checkpointing=False)
     if trainer.num_nodes > 1:
         raise UserError(
@@ -48,7 +55,11 @@ def launch(run: Run) -> dict[str, Any]:
 
 
 def _train_in_children(run: Run, processes: int) -> None:
-    run.build_model()  # a mistake in the config is told once, not by each process
+    run.build_model()  # a mistake is told once here, not by each process
+    data: ImageData = build(run.config["data"], "data")
+    data.prepare_data()
+    data.setup()
+    data.check_division(processes)
     environment = {k: v for k, v in os.environ.items() if k not in LAUNCHER_VARIABLES}
     threads = max(1, torch.get_num_threads() // processes)
     environment.setdefault("OMP_NUM_THREADS", str(threads))

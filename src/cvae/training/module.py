@@ -122,9 +122,9 @@ class Training(LightningModule):
         active = results.pop("posterior_mean")["variance"] > ACTIVE_UNIT
         for name, moments in results.items():
             self.log(f"{split}/{name}", moments["mean"])
-            self.log(f"{split}/{name}_standard_error", moments["standard_error"])
+            self.log(f"{split}/{name}_standard_error", moments["standard_error"], logger=False)
         self.log(f"{split}/active_units", active.sum().double())
-        self.log(f"{split}/examples", results["loss"]["count"])
+        self.log(f"{split}/examples", results["loss"]["count"], logger=False)
 
 
 def _scalars(terms: Terms) -> dict[str, Tensor]:

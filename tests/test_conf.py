@@ -1,0 +1,126 @@
+"""Every file in conf/ composes, and every sensible composition of them trains."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cvae.build import check_targets
+from cvae.errors import UserError
+from cvae.run import Run
+from cvae.train import CONF
+from cvae.training.fit import fit
+
+Compose = Callable[..., dict[str, Any]]
+CHOICES = sorted(
+    (path.parent.name, path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF
+)
+NETWORKS = ("mlp", "conv")
+LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
+MODELS = (
+    ("vae", "fixed"),
+    ("cvae_fixed_prior", "fixed"),
+    ("cvae_fixed_prior", "learned"),
+    ("cvae_learned_prior", "fixed"),
+    ("cvae_learned_prior", "learned"),
+)
+TWO_STEPS = (
+    "experiment=smoke",
+    "trainer.limit_train_batches=2",
+    "trainer.limit_val_batches=1",
+    "trainer.limit_test_batches=1",
+    "trainer.enable_progress_bar=false",
+)
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_file_composes_and_names_only_listed_targets(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, group: str, choice: str
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    config = compose(f"{group}={choice}")
+    check_targets(config, "config")
+    assert not [key for key, value in config.items() if value == "???"]
+
+
+def test_the_folders_tested_are_the_folders_there() -> None:
+    def names(group: str) -> set[str]:
+        return {path.stem for path in (CONF / group).glob("*.yaml")}
+
+    assert names("network") == set(NETWORKS)
+    assert names("likelihood") == set(LIKELIHOODS)
+    assert names("model") == {model for model, _ in MODELS}
+    assert names("prior") == {prior for _, prior in MODELS}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(("model", "prior"), MODELS)
+def test_every_sensible_composition_trains_saves_and_loads(
+    compose: Compose,
+    tmp_path: Path,
+    mnist_root: str,
+    model: str,
+    prior: str,
+    likelihood: str,
+    network: str,
+) -> None:
+    config = compose(
+        *TWO_STEPS,
+        f"model={model}",
+        f"prior={prior}",
+        f"likelihood={likelihood}",
+        f"network={network}",
+        f"data.root={mnist_root}",
+    )
+    run = Run.create(tmp_path, config)
+    torch.manual_seed(0)  # the loader's own seed is not part of the run's
+    results = fit(run)
+    assert results["steps"] == 2
+    assert results["test/elbo"] == pytest.approx(
+        results["test/reconstruction"] - results["test/kl"], abs=1e-3
+    )
+    trained, fresh = run.load_model().state_dict(), run.build_model().state_dict()
+    assert trained.keys() == fresh.keys()
+    assert any(not torch.equal(trained[name], fresh[name]) for name in fresh)
+
+
+def test_the_plain_vae_refuses_a_learned_prior(compose: Compose, tmp_path: Path) -> None:
+    run = Run.create(tmp_path, compose("model=vae", "prior=learned"))
+    with pytest.raises(UserError, match="leave out prior=learned, or use model=cvae_learned_prior"):
+        run.build_model()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "prior"),
+    [
+        (["model=cvae_learned_prior"], "learned_prior"),
+        (["model=cvae_learned_prior", "prior=fixed"], "fixed_prior"),
+        (["prior=learned", "model=cvae_fixed_prior"], "learned_prior"),
+        (["experiment=blog_cvae"], "fixed_prior"),
+        (["experiment=blog_cvae", "prior=learned"], "learned_prior"),
+        (["experiment=tutorial_cvae"], "learned_prior"),
+    ],
+)
+def test_the_prior_is_one_word_and_the_command_line_wins(
+    compose: Compose, overrides: list[str], prior: str
+) -> None:
+    assert compose(*overrides)["prior"]["_target_"] == f"cvae.models.{prior}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "binarize"),
+    [
+        (["likelihood=bernoulli"], "dynamic"),
+        (["likelihood=gaussian"], "none"),
+        (["likelihood=continuous_bernoulli"], "none"),
+        (["likelihood=gaussian", "data.binarize=static"], "static"),
+        (["experiment=blog_vae"], "none"),
+    ],
+)
+def test_the_likelihood_says_what_pixels_it_is_for(
+    compose: Compose, overrides: list[str], binarize: str
+) -> None:
+    assert compose(*overrides)["data"]["binarize"] == binarize
