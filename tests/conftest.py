@@ -19,14 +19,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def mnist_root() -> Iterator[str]:
+def mnist_root() -> str:
     """The absolute folder of MNIST's official files, fetched when missing; for `data.root=…`."""
     source = MNIST()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(REPOSITORY)
         source.prepare(None)
         folder = source.folder(None).resolve()
-    yield str(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -70,8 +70,9 @@ def check_targets(node: Any, path: str) -> None:
         UserError: naming the place and the target.
     """
     if isinstance(node, Mapping):
-        if "_target_" in node and node["_target_"] not in ALLOWED:
-            raise UserError(f"{path}._target_={node['_target_']} is not on the list of {__name__}")
+        target = node.get("_target_", "")
+        if "_target_" in node and not (isinstance(target, str) and target in ALLOWED):
+            raise UserError(f"{path}._target_={target} is not on the list of {__name__}")
         for key, value in node.items():
             check_targets(value, f"{path}.{key}")
     elif isinstance(node, list):
@@ -93,10 +94,14 @@ def _build(node: Any, path: str, given: Mapping[str, Any]) -> Any:
         return arguments
     target = pkgutil.resolve_name(node["_target_"])
     check_types(target, arguments, path)
-    if node.get("_partial_", False):
-        return partial(target, **arguments, **given)
+    if twice := arguments.keys() & given.keys():
+        raise UserError(f"{path}.{min(twice)}: set by the program, leave it out of the config")
+    waits = node.get("_partial_", False)
+    if not isinstance(waits, bool):
+        raise UserError(f"{path}._partial_={waits}: true or false is expected")
     try:
-        return target(**arguments, **given)
+        make = partial(partial, target) if waits else target
+        return make(**arguments, **given)
     except UserError:
         raise
     except Exception as error:  # whatever a constructor raises, it is the config that it refuses

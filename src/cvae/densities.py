@@ -10,14 +10,10 @@ from typing import Annotated
 import torch
 from annotated_types import Gt
 from torch import Tensor, nn
-from torch.distributions import (
-    Bernoulli,
-    ContinuousBernoulli,
-    Distribution,
-    Independent,
-    Normal,
-    kl_divergence,
-)
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
+
+from cvae.continuous_bernoulli import ContinuousBernoulli
+from cvae.errors import UserError
 
 Positive = Annotated[float, Gt(0)]
 MIN_SCALE, MAX_SCALE = math.exp(-7), math.exp(7)  # of a latent dimension
@@ -68,7 +64,7 @@ class ContinuousBernoulliHead(Head):
 
     def forward(self, *parameters: Tensor) -> Distribution:
         (logits,) = parameters
-        return ContinuousBernoulli(logits=logits, validate_args=False)
+        return ContinuousBernoulli(logits)
 
 
 class GaussianHead(Head):
@@ -79,6 +75,9 @@ class GaussianHead(Head):
         min_scale: the smallest σ that can be learned. A density of grey levels has no upper bound
             as σ → 0, so this number is part of what a Gaussian likelihood means.
         max_scale: the largest σ that can be learned.
+
+    Raises:
+        UserError: there is no room between the two.
     """
 
     def __init__(
@@ -88,6 +87,8 @@ class GaussianHead(Head):
         max_scale: Positive = MAX_SCALE,
     ) -> None:
         super().__init__()
+        if min_scale >= max_scale:
+            raise UserError(f"min_scale={min_scale} has to be below max_scale={max_scale}")
         self.scale = scale
         self.low, self.high = math.log(min_scale), math.log(max_scale)
         self.num_parameters = 2 if scale is None else 1

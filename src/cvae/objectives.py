@@ -1,6 +1,6 @@
 """What training minimises: a number an example, made from the model's own terms."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Protocol
 
 import torch
 from annotated_types import Ge
@@ -9,6 +9,7 @@ from torch import Tensor
 from cvae.model import ConditionalVAE, Elbo
 
 NonNegative = Annotated[float, Ge(0)]
+TERMS = ("loss", "reconstruction", "kl", "elbo")  # one number an example, logged by these names
 
 
 class Terms(NamedTuple):
@@ -16,6 +17,36 @@ class Terms(NamedTuple):
 
     loss: Tensor
     elbo: Elbo
+
+    def by_name(self) -> dict[str, Tensor]:
+        """The terms that are one number an example, (B,), by the names they are logged under."""
+        elbo = self.elbo
+        values = (self.loss, elbo.reconstruction, elbo.kl, elbo.elbo)
+        return dict(zip(TERMS, values, strict=True))
+
+
+class Objective(Protocol):
+    """What the training code asks of an objective.
+
+    Attributes:
+        num_samples: how many z it draws for an example.
+        monitor: the term that says which weights are best; it grows as the model gets better.
+        warmup_epochs: during which that term may fall without meaning anything.
+    """
+
+    num_samples: int
+    monitor: str
+    warmup_epochs: float
+
+    def beta_at(self, epoch: float) -> float:
+        """The weight of the KL term after so many epochs."""
+        ...
+
+    def __call__(
+        self, model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor, epoch: float
+    ) -> Terms:
+        """The loss and the ELBO's terms of a batch."""
+        ...
 
 
 class BetaElbo:

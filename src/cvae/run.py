@@ -33,10 +33,13 @@ class Run:
         """Write a resolved config into a folder, which makes it a run.
 
         Raises:
-            UserError: the config names a target that is not on the list.
+            UserError: the config names a target that is not on the list, or the folder holds a
+                run that has been trained.
         """
         check_targets(config, "config")
         run = cls(folder)
+        if run.checkpoint().parent.exists():
+            raise UserError(f"{folder} holds a trained run: choose another hydra.run.dir")
         text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
         write_atomically(run.folder / "config.yaml", text.encode())
         return run

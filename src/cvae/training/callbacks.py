@@ -15,13 +15,21 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid, save_image
 
 from cvae.data.module import ImageData
+from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.networks import Size
 from cvae.noise import Stream, generator
+from cvae.objectives import TERMS, NonNegative
 
 LOG_EVERY = 50  # steps between two points in TensorBoard; each costs a few milliseconds
 BAR_EVERY = 20
 SAMPLES_PER_CONDITION = 8
+COLUMNS = (  # of metrics.csv, after epoch and step
+    *(f"train/{name}" for name in TERMS),
+    *(f"val/{name}" for name in TERMS),
+    *(f"val/{name}_standard_error" for name in TERMS),
+    "val/active_units",
+)
 
 
 class Recorder(Callback):
@@ -36,6 +44,7 @@ class Recorder(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.csv"
+        self.validated = False  # in this epoch
         self.latest: dict[str, Tensor] = {}
         self.sums: dict[str, Tensor] = {}
         self.steps = 0  # of this epoch
@@ -43,7 +52,7 @@ class Recorder(Callback):
         self.examples = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self.sums, self.steps = {}, 0
+        self.sums, self.steps, self.validated = {}, 0, False
         self._started = time.perf_counter()
 
     def on_train_batch_end(
@@ -58,6 +67,9 @@ class Recorder(Callback):
             self._log_step(trainer, pl_module)
         if trainer.is_last_batch:
             self.seconds += time.perf_counter() - self._started
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         for name, total in self.sums.items():
@@ -75,7 +87,8 @@ class Recorder(Callback):
         if monitor is None:
             return {}
         with self.path.open(newline="") as file:
-            row = max(csv.DictReader(file), key=lambda row: float(row[monitor]))
+            validated = [row for row in csv.DictReader(file) if row[monitor]]
+        row = max(validated, key=lambda row: float(row[monitor]))
         shown = {name: float(value) for name, value in row.items() if name.startswith("val/")}
         return shown | {"best": shown[monitor], "best_epoch": int(row["epoch"])}
 
@@ -92,10 +105,12 @@ class Recorder(Callback):
     @rank_zero_only
     def _write_row(self, trainer: Trainer) -> None:
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
-        row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        for name in COLUMNS:
+            if name in trainer.callback_metrics and (self.validated or name.startswith("train/")):
+                row[name] = float(trainer.callback_metrics[name])
         first = not self.path.exists()
         with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer = csv.DictWriter(file, fieldnames=["epoch", "step", *COLUMNS], restval="")
             if first:
                 writer.writeheader()
             writer.writerow(row)
@@ -124,11 +139,10 @@ class Pictures(Callback):
 
     Args:
         every_epochs: how often TensorBoard gets them; the files are written at the end.
-        folder: where the files go.
     """
 
-    def __init__(self, every_epochs: Size, folder: Path) -> None:
-        self.every_epochs, self.folder = every_epochs, folder
+    def __init__(self, every_epochs: Size) -> None:
+        self.every_epochs = every_epochs
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if (trainer.current_epoch + 1) % self.every_epochs == 0:
@@ -149,9 +163,10 @@ class Pictures(Callback):
 
     @rank_zero_only
     def _save(self, trainer: Trainer, pl_module: Any) -> None:
-        self.folder.mkdir(exist_ok=True)
+        folder = Path(trainer.default_root_dir) / "pictures"
+        folder.mkdir(exist_ok=True)
         for name, picture in self.draw(trainer, pl_module).items():
-            save_image(picture, self.folder / f"{name}.png")
+            save_image(picture, folder / f"{name}.png")
 
     @torch.no_grad()
     def draw(self, trainer: Trainer, pl_module: Any) -> dict[str, Tensor]:
@@ -184,18 +199,28 @@ class EarlyStopping(lightning_callbacks.EarlyStopping):
     Args:
         patience: validations without an improvement.
         min_delta: nats that count as an improvement.
-        monitor: a metric that grows as the model gets better.
-        warmup_epochs: during which the metric may fall without meaning anything.
+
+    Raises:
+        UserError: there is no validation data to look at.
     """
 
-    def __init__(
-        self, patience: Size, min_delta: float, monitor: str, warmup_epochs: float
-    ) -> None:
-        super().__init__(monitor, min_delta=min_delta, patience=patience, mode="max")
-        self.warmup_epochs = warmup_epochs
+    def __init__(self, patience: Size, min_delta: NonNegative) -> None:
+        super().__init__(
+            "", min_delta=min_delta, patience=patience, mode="max", check_on_train_epoch_end=False
+        )
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+        if not data.has_validation:
+            raise UserError(
+                "callbacks=early_stopping needs validation data, which data.split=full has none "
+                "of: leave out one of them"
+            )
+        self.monitor = f"val/{pl_module.objective.monitor}"
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.current_epoch >= self.warmup_epochs:
+        if pl_module.epochs_done >= pl_module.objective.warmup_epochs:
             super().on_validation_end(trainer, pl_module)
 
 

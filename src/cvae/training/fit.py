@@ -12,13 +12,14 @@ from typing import Any
 import lightning
 import torch
 import torchmetrics
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cvae import __version__
 from cvae.build import build
 from cvae.data.idx import write_atomically
 from cvae.data.module import ImageData
+from cvae.objectives import TERMS
 from cvae.run import Run, density_label
 from cvae.training.callbacks import Bar, Recorder
 from cvae.training.module import Training
@@ -26,7 +27,6 @@ from cvae.training.report import table
 
 log = logging.getLogger(__name__)
 HPARAMS = ("seed", "model", "prior", "likelihood", "network", "objective", "optimizer", "data")
-TERMS = ("loss", "reconstruction", "kl", "elbo")
 
 # Messages that are true of other programs than this one.
 QUIET = (
@@ -49,24 +49,11 @@ def fit(run: Run) -> dict[str, Any]:
     """
     started = time.perf_counter()
     quieten()
-    config = run.config
-    seed_everything(config["seed"], verbose=False)  # of the initial weights; noise has its own
-    data: ImageData = build(config["data"], "data")
-    module = _module(run)
+    seed_everything(run.config["seed"], verbose=False)  # of the weights; noise has its own
+    data: ImageData = build(run.config["data"], "data")
+    module, recorder = _module(run), Recorder(run.folder)
     monitor = f"val/{module.objective.monitor}" if data.has_validation else None
-    recorder = Recorder(run.folder)
-    bars = [Bar(recorder)] if config["trainer"]["enable_progress_bar"] else []
-    trainer: Trainer = build(
-        config["trainer"],
-        "trainer",
-        logger=build(
-            config["logger"], "logger", save_dir=run.folder, name="tensorboard", version=""
-        ),
-        callbacks=[recorder, *_callbacks(run, module, monitor), *bars],
-        use_distributed_sampler=False,  # the samplers give each rank its own share
-        num_sanity_val_steps=0,
-        default_root_dir=run.folder,
-    )
+    trainer = _trainer(run, recorder, monitor)
     log.info("training on %s", _devices(trainer))
     trainer.fit(module, datamodule=data)
     trainer.test(module, data, ckpt_path=run.checkpoint("best"), verbose=False)
@@ -77,9 +64,9 @@ def fit(run: Run) -> dict[str, Any]:
         "steps": trainer.global_step,
         "wall_seconds": time.perf_counter() - started,
         "images_per_second": recorder.images_per_second,
-        "seed": config["seed"],
+        "seed": run.config["seed"],
         "device": _devices(trainer),
-        "density": density_label(build(config["likelihood"], "likelihood"), data.binarize),
+        "density": density_label(build(run.config["likelihood"], "likelihood"), data.binarize),
         "latent_dim": module.model.latent_dim,
         "data": data.record,
         "versions": _versions(),
@@ -87,6 +74,31 @@ def fit(run: Run) -> dict[str, Any]:
     if trainer.is_global_zero:
         _record(run, trainer, results)
     return results
+
+
+def _trainer(run: Run, recorder: Recorder, monitor: str | None) -> Trainer:
+    """The config's trainer with its logger and callbacks; best is what the monitor says."""
+    config = run.config
+    checkpoint = partial(ModelCheckpoint, run.folder / "checkpoints", enable_version_counter=False)
+    callbacks = [
+        recorder,
+        *build(config["callbacks"], "callbacks").values(),
+        checkpoint(filename="best", monitor=monitor, mode="max"),
+        checkpoint(filename="last", save_on_train_epoch_end=True),
+    ]
+    if config["trainer"]["enable_progress_bar"]:
+        callbacks.append(Bar(recorder))
+    logger = build(config["logger"], "logger", save_dir=run.folder, name="tensorboard", version="")
+    trainer: Trainer = build(
+        config["trainer"],
+        "trainer",
+        logger=logger,
+        callbacks=callbacks,
+        use_distributed_sampler=False,  # the samplers give each rank its own share
+        num_sanity_val_steps=0,
+        default_root_dir=run.folder,
+    )
+    return trainer
 
 
 def _record(run: Run, trainer: Trainer, results: Mapping[str, Any]) -> None:
@@ -116,29 +128,6 @@ def _module(run: Run) -> Training:
         batch_size=config["data"]["batch_size"],
         seed=config["seed"],
     )
-
-
-def _callbacks(run: Run, module: Training, monitor: str | None) -> list[Callback]:
-    """Checkpoints, and what the config lists; all of them look at the objective's own metric."""
-    checkpoint = partial(ModelCheckpoint, run.folder / "checkpoints", enable_version_counter=False)
-    chosen: dict[str, dict[str, Any]] = dict(run.config["callbacks"])
-    callbacks: list[Callback] = [
-        build(chosen.pop("pictures"), "callbacks.pictures", folder=run.folder / "pictures")
-    ]
-    if monitor and "early_stopping" in chosen:
-        callbacks.append(
-            build(
-                chosen["early_stopping"],
-                "callbacks.early_stopping",
-                monitor=monitor,
-                warmup_epochs=module.objective.warmup_epochs,
-            )
-        )
-    return [
-        *callbacks,
-        checkpoint(filename="best", monitor=monitor, mode="max"),
-        checkpoint(filename="last", save_on_train_epoch_end=True),
-    ]
 
 
 def _devices(trainer: Trainer) -> str:

@@ -13,7 +13,7 @@ from cvae.data.module import FIXED_SEED, Batch
 from cvae.metrics import Moments
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator, rank_slice
-from cvae.objectives import BetaElbo, Terms
+from cvae.objectives import TERMS, Objective, Terms
 
 ACTIVE_UNIT = 0.01  # variance over the data of E_q[z_d]; Burda et al. 2016, section 5.2
 SPLITS = {"val": 0, "test": 1}
@@ -34,7 +34,7 @@ class Training(LightningModule):
     def __init__(
         self,
         model: ConditionalVAE,
-        objective: BetaElbo,
+        objective: Objective,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         schedule: Callable[[float], float],
         batch_size: int,
@@ -45,12 +45,13 @@ class Training(LightningModule):
         self.optimizer, self.schedule = optimizer, schedule
         self.batch_size, self.seed = batch_size, seed
         self.moments: dict[str, Moments] = {
-            **{name: Moments() for name in ("loss", "reconstruction", "kl", "elbo")},
+            **{name: Moments() for name in TERMS},
             "kl_per_dimension": Moments((model.latent_dim,)),
             "posterior_mean": Moments((model.latent_dim,)),
         }
         self._metrics_of_this_module = nn.ModuleList(self.moments.values())  # to move with it
         self._fixed_noise: dict[str, Tensor] = {}
+        self.kl_per_dimension = torch.zeros(model.latent_dim)  # at the last validation or test
 
     @property
     def epochs_done(self) -> float:
@@ -61,7 +62,7 @@ class Training(LightningModule):
         """The loss, and the ELBO's terms as detached means for callbacks to keep."""
         noise = self._training_noise(batch.x.device)
         terms = self._terms(batch, noise)
-        means = {name: value.mean() for name, value in _scalars(terms).items()}
+        means = {name: value.mean() for name, value in terms.by_name().items()}
         return {name: mean if name == "loss" else mean.detach() for name, mean in means.items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -83,8 +84,7 @@ class Training(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _terms(self, batch: Batch, noise: Tensor) -> Terms:
-        terms: Terms = self.objective(self.model, batch.x, batch.y, noise, self.epochs_done)
-        return terms
+        return self.objective(self.model, batch.x, batch.y, noise, self.epochs_done)
 
     def _training_noise(self, device: torch.device) -> Tensor:
         """This rank's share of the global batch's ε for this step, (num_samples, B, d)."""
@@ -108,7 +108,7 @@ class Training(LightningModule):
 
     def _evaluation_step(self, split: str, batch: Batch) -> None:
         terms = self._terms(batch, self._evaluation_noise(split, batch.position))
-        values = _scalars(terms)
+        values = terms.by_name()
         values["kl_per_dimension"] = terms.elbo.kl_per_dimension
         values["posterior_mean"] = terms.elbo.posterior.mean
         for name, value in values.items():
@@ -125,14 +125,3 @@ class Training(LightningModule):
             self.log(f"{split}/{name}_standard_error", moments["standard_error"], logger=False)
         self.log(f"{split}/active_units", active.sum().double())
         self.log(f"{split}/examples", results["loss"]["count"], logger=False)
-
-
-def _scalars(terms: Terms) -> dict[str, Tensor]:
-    """The terms that are one number an example, (B,), by the names they are logged under."""
-    elbo = terms.elbo
-    return {
-        "loss": terms.loss,
-        "reconstruction": elbo.reconstruction,
-        "kl": elbo.kl,
-        "elbo": elbo.elbo,
-    }

@@ -1,0 +1,165 @@
+from collections.abc import Callable, Sequence
+from math import prod
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cvae.errors import UserError
+from cvae.networks import MLP, Conv, JointLinear
+
+K, B, D = 3, 4, 5
+VECTOR, IMAGE = (6,), (2, 8, 8)
+FAMILIES = {"mlp": MLP([16, 12], "tanh"), "conv": Conv([4, 6], [16], "silu")}
+Maker = Callable[[Sequence[Sequence[int]], Sequence[int]], nn.Module]
+
+every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
+every_condition = pytest.mark.parametrize("x_shape", [VECTOR, IMAGE], ids=["vector", "image"])
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def test_joint_linear_is_linear_on_the_concatenation() -> None:
+    joint, linear = JointLinear([3, 1, 4], 5), nn.Linear(8, 5)
+    joint.load_state_dict(linear.state_dict())
+    parts = [torch.randn(7, size) for size in (3, 1, 4)]
+    torch.testing.assert_close(joint(*parts), linear(torch.cat(parts, -1)))
+
+    z = torch.randn(2, 7, 4)
+    expanded = torch.cat([part.expand(2, 7, -1) for part in (*parts[:2], z)], -1)
+    torch.testing.assert_close(joint(*parts[:2], z), linear(expanded))
+
+
+def test_joint_linear_starts_as_linear_does() -> None:
+    torch.manual_seed(1)
+    joint = JointLinear([3, 5], 4)
+    torch.manual_seed(1)
+    linear = nn.Linear(8, 4)
+    assert torch.equal(joint.weight, linear.weight)
+    assert torch.equal(joint.bias, linear.bias)
+
+
+def test_joint_linear_refuses_another_number_of_inputs() -> None:
+    joint = JointLinear([3, 5], 4)
+    with pytest.raises(ValueError, match="argument"):
+        joint(torch.randn(2, 3))
+
+
+@every_family
+@every_condition
+@pytest.mark.parametrize("y_shape", [(7,), (1, 8, 8)], ids=["y vector", "y image"])
+def test_encoder_broadcasts_over_leading_dimensions(
+    family: MLP | Conv, x_shape: tuple[int, ...], y_shape: tuple[int, ...]
+) -> None:
+    network = family.encoder([x_shape, y_shape], (2, D))
+    x, y = torch.randn(B, *x_shape), torch.randn(K, B, *y_shape)
+    together = network(x, y)
+    assert together.shape == (K, B, 2, D)
+    torch.testing.assert_close(together, torch.stack([network(x, part) for part in y]))
+    assert network(x, y[0]).shape == (B, 2, D)
+
+
+@every_family
+@every_condition
+@pytest.mark.parametrize("leading", [(), (K,), (2, K)], ids=str)
+def test_decoder_broadcasts_over_samples_of_z(
+    family: MLP | Conv, x_shape: tuple[int, ...], leading: tuple[int, ...]
+) -> None:
+    network = family.decoder([x_shape, (D,)], (2, 1, 8, 12))
+    x, z = torch.randn(B, *x_shape), torch.randn(*leading, B, D)
+    together = network(x, z)
+    assert together.shape == (*leading, B, 2, 1, 8, 12)
+    single = torch.stack([network(x, part) for part in z.reshape(-1, B, D)])
+    # a batched product sums in another order; float32
+    torch.testing.assert_close(together.reshape(single.shape), single, rtol=1e-4, atol=1e-5)
+
+
+def test_mlp_decoder_draws_vectors_and_mirrors_the_encoder() -> None:
+    family = MLP([16, 12], "relu")
+    assert family.decoder([(D,)], (2, 7))(torch.randn(K, B, D)).shape == (K, B, 2, 7)
+
+    def widths(network: nn.Module) -> list[int]:
+        return [part.out_features for part in network.modules() if isinstance(part, nn.Linear)]
+
+    assert widths(family.encoder([VECTOR], (2, D))) == [16, 12, 2 * D]
+    assert widths(family.decoder([(D,)], (1, 7))) == [12, 16, 7]
+
+
+@every_family
+@every_condition
+def test_every_input_and_every_weight_matters(family: MLP | Conv, x_shape: tuple[int, ...]) -> None:
+    network = family.decoder([x_shape, (D,)], (2, 1, 8, 8))
+    x = torch.randn(B, *x_shape, requires_grad=True)
+    z = torch.randn(B, D, requires_grad=True)
+    network(x, z).square().sum().backward()
+    for name, tensor in [("x", x), ("z", z), *network.named_parameters()]:
+        assert tensor.grad is not None, name
+        assert tensor.grad.any(), name
+
+
+@every_family
+def test_examples_do_not_see_each_other(family: MLP | Conv) -> None:
+    network = family.encoder([IMAGE, VECTOR], (2, D))
+    x, y = torch.randn(B, *IMAGE), torch.randn(B, *VECTOR)
+    alone = torch.cat([network(x[i : i + 1], y[i : i + 1]) for i in range(B)])
+    # a batched product sums in another order; float32
+    torch.testing.assert_close(network(x, y), alone, rtol=1e-4, atol=1e-5)
+
+
+def flops(network: nn.Module, *inputs: Tensor) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(*inputs)
+    return counter.get_total_flops()
+
+
+@every_family
+@pytest.mark.parametrize(
+    ("small", "large"), [((2,), (300,)), ((1, 8, 8), (3, 16, 16))], ids=["vector", "image"]
+)
+def test_the_conditions_part_is_computed_once_for_k_samples(
+    family: MLP | Conv, small: tuple[int, ...], large: tuple[int, ...]
+) -> None:
+    def cost(x_shape: tuple[int, ...], k: int) -> int:
+        network = family.decoder([x_shape, (D,)], (1, 1, 8, 8))
+        return flops(network, torch.randn(B, *x_shape), torch.randn(k, B, D))
+
+    assert cost(large, 1) > cost(small, 1)
+    assert cost(large, 9) - cost(large, 1) == cost(small, 9) - cost(small, 1)
+
+
+def test_the_cost_of_a_joint_layer_is_that_of_its_parts() -> None:
+    layer = JointLinear([100, D], 8)
+    counted = flops(layer, torch.randn(B, 100), torch.randn(K, B, D))
+    assert counted == 2 * 8 * (B * 100 + K * B * D)
+
+
+@pytest.mark.parametrize("output", [(1, 7), (2, 28, 28)], ids=str)
+def test_conv_refuses_to_draw_what_is_no_image(output: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="network=mlp"):
+        FAMILIES["conv"].decoder([(D,)], output)
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 28), (28, 30), (7, 7)])
+def test_conv_refuses_sides_that_do_not_halve_evenly(height: int, width: int) -> None:
+    with pytest.raises(UserError, match=rf"channels=\[4, 6\] halves a {height}x{width} image"):
+        FAMILIES["conv"].decoder([(D,)], (1, 1, height, width))
+
+
+@pytest.mark.parametrize("sides", [(7, 9), (14, 28), (1, 5)], ids=str)
+def test_conv_reads_images_of_any_sides(sides: tuple[int, int]) -> None:
+    network = FAMILIES["conv"].encoder([(1, *sides)], (2, D))
+    assert network(torch.randn(K, B, 1, *sides)).shape == (K, B, 2, D)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "gelu", "tanh"])
+def test_activation_is_the_one_asked_for(activation: str) -> None:
+    functions = {"relu": torch.relu, "silu": nn.functional.silu, "gelu": nn.functional.gelu}
+    function = functions.get(activation, torch.tanh)
+    network = MLP([16], activation).encoder([VECTOR], (D,))  # type: ignore[arg-type]
+    first, last = (part for part in network.modules() if isinstance(part, nn.Linear))
+    x = torch.randn(B, prod(VECTOR))
+    torch.testing.assert_close(network(x), last(function(first(x))))

@@ -1,0 +1,69 @@
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from cvae.noise import Stream, generator, rank_slice
+
+
+def draw(stream: Stream, *counters: int) -> Tensor:
+    return torch.randn(16, generator=generator(stream, *counters))
+
+
+def test_numbers_depend_on_stream_and_counters_alone() -> None:
+    first = draw(Stream.LATENT, 3, 14)
+    torch.manual_seed(99)
+    draw(Stream.PIXELS, 7)
+    torch.randn(5)
+    assert torch.equal(draw(Stream.LATENT, 3, 14), first)
+
+
+def test_numbers_stay_the_same_from_version_to_version() -> None:
+    """A run could not be resumed or repeated if the seeds changed."""
+    assert generator(Stream.LATENT, 0, 0).initial_seed() == 3762840317
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    draw(Stream.ORDER, 1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_other_counters_give_other_numbers() -> None:
+    counters = [(), (0,), (0, 0), (1,), (0, 1), (1, 0), (1, 1), (-1, 0), (2**32, 0), (2**32, 1)]
+    draws = [draw(stream, *numbers) for stream in Stream for numbers in counters]
+    assert all(not torch.equal(one, other) for one, other in combinations(draws, 2))
+
+
+def test_numbers_of_successive_steps_are_uncorrelated() -> None:
+    steps = torch.stack(
+        [torch.randn(1000, generator=generator(Stream.LATENT, 0, step)) for step in range(200)]
+    )
+    products = (steps[1:] * steps[:-1]).mean()
+    # 5 standard errors of a mean of 199,000 products of variance 1
+    assert abs(float(products)) < 5 / 199_000**0.5
+
+
+@pytest.mark.parametrize("counter", [2**32, 2**40 + 5, 2**63 - 1, -1, -(2**63)])
+def test_large_and_negative_counters_are_seeds_like_any_other(counter: int) -> None:
+    assert draw(Stream.LATENT, counter, 0).isfinite().all()
+    assert torch.equal(draw(Stream.LATENT, 0, counter), draw(Stream.LATENT, 0, counter))
+    assert not torch.equal(draw(Stream.LATENT, counter), draw(Stream.LATENT, counter % 2**32))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_slices_of_all_ranks_are_the_global_draws(world_size: int) -> None:
+    draws = torch.randn(24, 2, generator=generator(Stream.LATENT, 0))
+    parts = [rank_slice(draws, rank, world_size) for rank in range(world_size)]
+    assert {len(part) for part in parts} == {24 // world_size}
+    assert torch.equal(torch.cat(parts), draws)
+
+
+def test_slices_of_an_uneven_batch_leave_nothing_out() -> None:
+    draws = torch.arange(10)
+    parts = [rank_slice(draws, rank, 4) for rank in range(4)]
+    assert torch.equal(torch.cat(parts), draws)
+    assert {len(part) for part in parts} == {2, 3}
