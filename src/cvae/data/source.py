@@ -110,7 +110,7 @@ class Source:
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if md5 != known.get(stem):
             raise UserError(
-                f"{path}: MD5 {md5} found, {known.get(stem, 'none known')} expected: delete the "
+                f"{path}: MD5 {md5} found, {known.get(stem, 'that of the .gz')} expected: delete the "
                 "file to have it fetched again, or name a folder of your own with data.root=FOLDER"
             )
 
