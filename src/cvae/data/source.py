@@ -109,8 +109,9 @@ class Source:
         known = self.gzip_md5 if path.suffix == ".gz" else self.plain_md5
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if md5 != known.get(stem):
+            expected = known.get(stem, "that of the .gz file")
             raise UserError(
-                f"{path}: MD5 {md5} found, {known.get(stem, 'that of the .gz')} expected: delete the "
+                f"{path}: MD5 {md5} found, {expected} expected: delete the "
                 "file to have it fetched again, or name a folder of your own with data.root=FOLDER"
             )
 
