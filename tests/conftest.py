@@ -15,7 +15,6 @@ from cvae.data.source import MNIST
 from cvae.train import CONF
 
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the CPU is what the tests describe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -75,7 +75,8 @@ def test_every_sensible_composition_trains_saves_and_loads(
         f"network={network}",
         f"data.root={mnist_root}",
     )
-    run = Run.create(tmp_path, config)
+    run = Run(tmp_path, config)
+    run.claim()
     torch.manual_seed(0)  # the loader's own seed is not part of the run's
     results = fit(run)
     assert results["steps"] == 2
@@ -88,7 +89,7 @@ def test_every_sensible_composition_trains_saves_and_loads(
 
 
 def test_the_plain_vae_refuses_a_learned_prior(compose: Compose, tmp_path: Path) -> None:
-    run = Run.create(tmp_path, compose("model=vae", "prior=learned"))
+    run = Run(tmp_path, compose("model=vae", "prior=learned"))
     with pytest.raises(UserError, match="leave out prior=learned, or use model=cvae_learned_prior"):
         run.build_model()
 

@@ -169,7 +169,7 @@ def test_after_a_bad_mirror_the_next_is_tried(
     next_one = serve(good)
     started = time.monotonic()
     with caplog.at_level(logging.INFO, logger="cvae"):
-        files = first_that_works([Mirror(bad, MD5), Mirror(next_one, MD5)], "digits")
+        files, _ = first_that_works([Mirror(bad, MD5), Mirror(next_one, MD5)], "digits")
     assert time.monotonic() - started < PATIENCE
     assert files == GOOD
     assert f"fetched from {next_one}" in caplog.text

@@ -18,9 +18,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cvae.data.idx import decode, encode, write_atomically
+from cvae.data.idx import decode, encode
 from cvae.data.source import MNIST, SHAPES
 from cvae.errors import UserError
+from cvae.files import write_atomically
 
 SHAPE = (7, 5, 3)
 PATH = Path("some folder") / "digits-idx3-ubyte"
@@ -200,7 +201,7 @@ def test_a_kill_in_the_middle_leaves_no_partial_file(tmp_path: Path) -> None:
     target.write_bytes(old)
     script = (
         "import os, sys, time; from pathlib import Path\n"
-        "from cvae.data.idx import write_atomically\n"
+        "from cvae.files import write_atomically\n"
         "os.fsync = lambda _: (print('writing', flush=True), time.sleep(60))\n"
         "write_atomically(Path(sys.argv[1]), b'new' * 1000)\n"
     )
@@ -218,7 +219,7 @@ def test_two_processes_that_write_at_once_leave_a_whole_file(tmp_path: Path) -> 
     target, size = tmp_path / "file", 300_000
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from cvae.data.idx import write_atomically\n"
+        "from cvae.files import write_atomically\n"
         "print('ready', flush=True); sys.stdin.readline(); end = time.monotonic() + 0.5\n"
         "while time.monotonic() < end:\n"
         f"    write_atomically(Path(sys.argv[1]), sys.argv[2].encode() * {size})\n"

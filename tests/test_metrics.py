@@ -74,9 +74,3 @@ def test_reset_forgets() -> None:
     metric.reset()
     metric.update(torch.tensor(values))
     check(metric, values)
-
-
-def test_gradients_do_not_gather_in_the_state() -> None:
-    metric = Moments()
-    metric(torch.ones(3, requires_grad=True))
-    assert not metric.total.requires_grad

@@ -116,6 +116,7 @@ def check_types(target: Callable[..., Any], arguments: Mapping[str, Any], path: 
     """
     constructor = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     hints = get_type_hints(inspect.unwrap(constructor), include_extras=True)
+    hints.pop("return", None)
     for key, value in arguments.items():
         if key not in hints:
             raise UserError(f"{path}.{key}: {target.__qualname__} has no such argument")

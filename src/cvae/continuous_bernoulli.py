@@ -34,7 +34,9 @@ class ContinuousBernoulli(Distribution):
     def mean(self) -> Tensor:
         """1 / (1 − exp(−η)) − 1 / η, and 1/2 + η/12 − η³/720 + … near 0."""
         eta, safe, small = self._parts()
-        closed = -1 / torch.expm1(-safe) - 1 / safe
+        size = safe.abs()  # exp(−η) would overflow for η far below 0, where the mean mirrors
+        upper = -1 / torch.expm1(-size) - 1 / size
+        closed = torch.where(safe > 0, upper, 1 - upper)
         return torch.where(small, 0.5 + eta / 12 - eta**3 / 720, closed)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -47,7 +49,7 @@ class ContinuousBernoulli(Distribution):
         size = safe.abs()
         closed = safe.clamp(min=0) + torch.log(-torch.expm1(-size)) - size.log()
         series = eta / 2 + eta**2 / 24 - eta**4 / 2880
-        return eta * value - torch.where(small, series, closed)
+        return self.logits * value - torch.where(small, series, closed)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Inverse of the distribution function at uniform draws, log(1 + u (exp(η) − 1)) / η."""
@@ -60,6 +62,10 @@ class ContinuousBernoulli(Distribution):
         return torch.where(eta > 0, 1 - y, y)
 
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, logits with the small ones replaced so that gradients stay finite, which are."""
+        """Logits for the series, logits for the closed form, and where the series is right.
+
+        Each is finite where the other is used, so that its gradient there is 0 and not NaN.
+        """
         small = self.logits.abs() < SMALL
-        return self.logits, torch.where(small, torch.ones_like(self.logits), self.logits), small
+        large = torch.where(small, torch.ones_like(self.logits), self.logits)
+        return self.logits.clamp(-SMALL, SMALL), large, small

@@ -5,22 +5,20 @@ prior p(z|x) and decoder p(y|x,z) are all built from the classes below.
 """
 
 import math
-from typing import Annotated
 
 import torch
-from annotated_types import Gt
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
 
 from cvae.continuous_bernoulli import ContinuousBernoulli
 from cvae.errors import UserError
+from cvae.ranges import Positive
 
-Positive = Annotated[float, Gt(0)]
 MIN_SCALE, MAX_SCALE = math.exp(-7), math.exp(7)  # of a latent dimension
 
 
 def bounded(raw: Tensor, low: float, high: float) -> Tensor:
-    """Squash into (low, high), with slope 1 at the centre: c + h·tanh((raw − c)/h).
+    """Squash into [low, high], with slope 1 at the centre: c + h·tanh((raw − c)/h).
 
     Keeps exp(log scale) and the ratio of two learned scales finite whatever a network puts out.
     """
@@ -151,8 +149,14 @@ def reparameterize(density: Distribution, noise: Tensor) -> Tensor:
     """z = mean + standard deviation · ε, for standard-normal ε of (…, B, d).
 
     Source: Kingma and Welling 2014, arXiv:1312.6114, section 2.4.
+
+    Args:
+        density: a diagonal Gaussian, for which alone this holds.
+        noise: ε.
     """
-    return density.mean + density.stddev * noise
+    assert isinstance(density, Independent)
+    assert isinstance(density.base_dist, Normal)
+    return density.base_dist.loc + density.base_dist.scale * noise
 
 
 def kl_per_dimension(posterior: Distribution, prior: Distribution) -> Tensor:

@@ -16,9 +16,8 @@ from torch import nn
 from cvae.densities import ConditionalDensity, GaussianHead, Head, StandardNormal, Unconditional
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
-from cvae.networks import MLP, Conv, Shape, Size
-
-Networks = MLP | Conv
+from cvae.networks import Networks, Shape
+from cvae.ranges import Size
 
 
 class PriorFactory(Protocol):

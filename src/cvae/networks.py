@@ -9,19 +9,29 @@ computed once for K values of z (K, B, d).
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
-from typing import Annotated, Literal
+from typing import Literal, Protocol
 
-from annotated_types import Gt, Len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cvae.errors import UserError
+from cvae.ranges import Sizes
 
 Shape = Sequence[int]
-Size = Annotated[int, Gt(0)]
-Sizes = Annotated[list[Size], Len(1)]
 Activation = Literal["relu", "silu", "gelu", "tanh"]
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+
+
+class Networks(Protocol):
+    """A family of networks: what a composition asks for when it builds its densities."""
+
+    def encoder(self, inputs: Sequence[Shape], output: Shape) -> nn.Module:
+        """A network from tensors (…, *inputs[i]) to a few numbers (…, *output)."""
+        ...
+
+    def decoder(self, inputs: Sequence[Shape], output: Shape) -> nn.Module:
+        """A network from tensors (…, *inputs[i]) to an output of the data's shape."""
+        ...
 
 
 class JointLinear(nn.Linear):

@@ -15,6 +15,8 @@ class Stream(IntEnum):
     PIXELS = 1
     LATENT = 2
     PICTURES = 3
+    FIXED_PIXELS = 4  # of validation, test and static binarisation: the same in every run
+    FIXED_LATENT = 5
 
 
 def generator(

@@ -1,28 +1,35 @@
 """What training minimises: a number an example, made from the model's own terms."""
 
-from typing import Annotated, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import torch
-from annotated_types import Ge
 from torch import Tensor
 
 from cvae.model import ConditionalVAE, Elbo
+from cvae.ranges import NonNegative
 
-NonNegative = Annotated[float, Ge(0)]
-TERMS = ("loss", "reconstruction", "kl", "elbo")  # one number an example, logged by these names
+TERMS = ("elbo", "reconstruction", "kl", "loss")
 
 
 class Terms(NamedTuple):
-    """One evaluation of an objective, in nats: the loss (B,), and the ELBO's terms at β = 1."""
+    """One evaluation of an objective, in nats.
+
+    Attributes:
+        loss: what is minimised, (B,).
+        elbo: the ELBO's terms at β = 1.
+        own: further numbers an example, (B,), that an objective has, by name.
+    """
 
     loss: Tensor
     elbo: Elbo
+    own: Mapping[str, Tensor] = {}
 
     def by_name(self) -> dict[str, Tensor]:
         """The terms that are one number an example, (B,), by the names they are logged under."""
         elbo = self.elbo
-        values = (self.loss, elbo.reconstruction, elbo.kl, elbo.elbo)
-        return dict(zip(TERMS, values, strict=True))
+        values = (elbo.elbo, elbo.reconstruction, elbo.kl, self.loss)
+        return {**dict(zip(TERMS, values, strict=True)), **self.own}
 
 
 class Objective(Protocol):
@@ -30,22 +37,24 @@ class Objective(Protocol):
 
     Attributes:
         num_samples: how many z it draws for an example.
+        terms: the names of its terms.
         monitor: the term that says which weights are best; it grows as the model gets better.
         warmup_epochs: during which that term may fall without meaning anything.
     """
 
     num_samples: int
+    terms: tuple[str, ...]
     monitor: str
     warmup_epochs: float
 
-    def beta_at(self, epoch: float) -> float:
-        """The weight of the KL term after so many epochs."""
+    def settings(self, epoch: float) -> dict[str, float]:
+        """What changes in the course of training, to be logged, after so many epochs."""
         ...
 
     def __call__(
         self, model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor, epoch: float
     ) -> Terms:
-        """The loss and the ELBO's terms of a batch."""
+        """The terms of a batch; arguments as in `BetaElbo`."""
         ...
 
 
@@ -64,6 +73,7 @@ class BetaElbo:
     """
 
     num_samples = 1
+    terms = TERMS
     monitor = "elbo"
 
     def __init__(
@@ -79,6 +89,10 @@ class BetaElbo:
         if epoch >= self.warmup_epochs:
             return self.beta
         return self.beta * epoch / self.warmup_epochs
+
+    def settings(self, epoch: float) -> dict[str, float]:
+        """The β of this moment."""
+        return {"beta": self.beta_at(epoch)}
 
     def __call__(
         self, model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor, epoch: float

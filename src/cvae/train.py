@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cvae.errors import UserError
 from cvae.run import Run
-from cvae.training.launch import launch
+from cvae.training.launch import is_first_process, launch
 
 log = logging.getLogger(__name__)
 _PACKAGED = Path(__file__).parent / "conf"  # in an installed wheel
@@ -32,8 +32,17 @@ def train(config: DictConfig, folder: Path) -> float | None:
     """
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
-    results: dict[str, Any] = launch(Run.create(folder, {str(k): v for k, v in plain.items()}))
-    return results.get("best")
+    run = Run(folder, {str(key): value for key, value in plain.items()})
+    first = is_first_process()
+    if first:
+        run.claim()
+    try:
+        results: dict[str, Any] = launch(run)
+    finally:
+        if first:
+            run.release()
+    best: float | None = results["best"]
+    return best
 
 
 @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
@@ -47,8 +56,12 @@ def main(config: DictConfig) -> float | None:
         if hydra_config.mode is RunMode.RUN:
             raise CompactHydraException(f"error: {error}") from error
         log.error("job %s failed: %s", hydra_config.job.num, error)
-        failures.append(str(folder))
-        return None
+    except Exception:
+        if hydra_config.mode is RunMode.RUN:
+            raise
+        log.exception("job %s failed", hydra_config.job.num)
+    failures.append(str(folder))
+    return None
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ class Place(Protocol):
         ...
 
 
-def first_that_works(places: Sequence[Place], name: str) -> Files:
-    """The files from the first place that gives them; the log says which it was.
+def first_that_works(places: Sequence[Place], name: str) -> tuple[Files, Place]:
+    """The files from the first place that gives them, and which it was.
 
     Raises:
         UserError: none did; the message names each with its reason.
@@ -61,7 +61,7 @@ def first_that_works(places: Sequence[Place], name: str) -> Files:
             reasons.append(f"{place} ({reason})")
         else:
             log.info("%s: fetched from %s, checksums verified", name, place)
-            return files
+            return files, place
     raise UserError(
         f"{name} could not be fetched from {'; '.join(reasons)}: "
         "put its four IDX files into a folder and name it with data.root=FOLDER"

@@ -1,12 +1,9 @@
-"""The IDX format of MNIST's files, plain or gzipped: read with care, written all or nothing."""
+"""The IDX format of MNIST's files, plain or gzipped, read with care."""
 
 import gzip
 import io
-import os
-import secrets
 import struct
 import zlib
-from contextlib import suppress
 from math import prod
 from pathlib import Path
 
@@ -48,30 +45,6 @@ def decode(content: bytes, shape: tuple[int, ...], path: Path) -> Tensor:
             "it is cut short or altered, replace it"
         )
     return torch.frombuffer(bytearray(plain[len(header) :]), dtype=torch.uint8).reshape(shape)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, whoever else writes it, whatever happens.
-
-    Raises:
-        UserError: the folder cannot be written or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"{path} could not be written ({error.strerror}): "
-            "free some space or choose another folder"
-        ) from error
-    finally:
-        with suppress(OSError):  # gone if all went well
-            temporary.unlink()
 
 
 def _gunzip(content: bytes, expected: int, path: Path) -> bytes:

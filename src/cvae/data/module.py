@@ -1,22 +1,21 @@
 """The LightningDataModule: whole batches of bytes from memory, made into x and y on the device."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from annotated_types import Gt
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from cvae.data.pixels import ONCE, Binarize, binarize, uniform_bytes
 from cvae.data.source import Source
-from cvae.data.views import Label
+from cvae.data.views import View
 from cvae.errors import UserError
 from cvae.noise import Stream, generator, rank_slice
+from cvae.ranges import Seed, Size
 
 NUM_TRAIN = 50_000  # of the standard split; the other 10,000 training images are for validation
-FIXED_SEED = 20260  # of the draws that are the same in every run
 EVALUATION_BATCH = 500
 NUM_SHOWN = 10
 
@@ -83,11 +82,11 @@ class ImageData(LightningDataModule):
     def __init__(
         self,
         source: Source,
-        view: Label,
+        view: View,
         binarize: Binarize,
-        batch_size: Annotated[int, Gt(0)],
+        batch_size: Size,
         split: Literal["standard", "full"] = "standard",
-        seed: int = 0,
+        seed: Seed = 0,
         root: str | None = None,
     ) -> None:
         super().__init__()
@@ -169,7 +168,7 @@ class ImageData(LightningDataModule):
         return binarize(images, rank_slice(uniform, rank, world_size))
 
     def _fix(self, images: Tensor, part: int) -> Tensor:
-        return ONCE[self.binarize](images, generator(Stream.PIXELS, FIXED_SEED, part))
+        return ONCE[self.binarize](images, generator(Stream.FIXED_PIXELS, part))
 
     def _evaluation_loader(self, split: str) -> DataLoader[tuple[Tensor, ...]]:
         dataset = self.datasets[split]

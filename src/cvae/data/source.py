@@ -15,8 +15,9 @@ from torch import Tensor
 from torchvision import datasets
 
 from cvae.data import fetch
-from cvae.data.idx import decode, write_atomically
+from cvae.data.idx import decode
 from cvae.errors import UserError
+from cvae.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "t10k-labels-idx1-ubyte": (10_000,),
 }
 NUM_CLASSES = 10
+ORIGIN = "fetched_from.txt"
 
 
 class Arrays(NamedTuple):
@@ -69,7 +71,9 @@ class Source:
         """
         if root is not None or all(self._find(self.folder(root), stem) for stem in SHAPES):
             return
-        for filename, content in fetch.first_that_works(self._places(), self.name).items():
+        files, place = fetch.first_that_works(self._places(), self.name)
+        write_atomically(self.folder(root) / ORIGIN, f"{place}\n".encode())
+        for filename, content in files.items():
             write_atomically(self.folder(root) / filename, content)
 
     def load(self, root: str | None) -> Arrays:
@@ -93,7 +97,13 @@ class Source:
         if labels >= NUM_CLASSES:
             raise UserError(f"{self.folder(root)}: label {labels} found, 0 to 9 expected")
         checked = "official checksums" if root is None else "magic numbers, shapes and counts"
-        origin = {"name": self.name, "folder": str(self.folder(root)), "verified": checked}
+        note = self.folder(root) / ORIGIN
+        origin = {
+            "name": self.name,
+            "folder": str(self.folder(root)),
+            "fetched_from": note.read_text().strip() if note.is_file() else "found in the folder",
+            "verified": checked,
+        }
         train_images, train_labels, test_images, test_labels = arrays
         return Arrays(train_images, train_labels, test_images, test_labels, origin | record)
 

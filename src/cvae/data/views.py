@@ -1,9 +1,36 @@
 """Views: what of an image and its label is the condition x, and what is the modelled y."""
 
+from typing import Protocol, runtime_checkable
+
 from torch import Tensor
 from torch.nn import functional as F
 
 from cvae.data.source import NUM_CLASSES
+
+
+@runtime_checkable
+class View(Protocol):
+    """What the program asks of a view of the data.
+
+    Attributes:
+        x_shape: of one condition.
+        y_shape: of what is modelled of one example.
+    """
+
+    x_shape: tuple[int, ...]
+    y_shape: tuple[int, ...]
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, H, W) and labels (B,), uint8, to x (B, *x_shape) and y (B, *y_shape)."""
+        ...
+
+    def picture(self, x: Tensor, y: Tensor) -> Tensor:
+        """The full image that x and y make together, (…, 1, H, W)."""
+        ...
+
+    def showcase(self, x: Tensor) -> Tensor:
+        """Conditions worth drawing samples for, some of the given ones or others."""
+        ...
 
 
 class Label:

@@ -17,22 +17,36 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cvae import __version__
 from cvae.build import build
-from cvae.data.idx import write_atomically
 from cvae.data.module import ImageData
-from cvae.objectives import TERMS
+from cvae.errors import UserError
+from cvae.files import write_atomically
 from cvae.run import Run, density_label
-from cvae.training.callbacks import Bar, Recorder
+from cvae.training.callbacks import Bar
 from cvae.training.module import Training
+from cvae.training.recorder import Recorder
 from cvae.training.report import table
 
 log = logging.getLogger(__name__)
-HPARAMS = ("seed", "model", "prior", "likelihood", "network", "objective", "optimizer", "data")
+HPARAMS = (
+    "seed",
+    "model",
+    "prior",
+    "likelihood",
+    "network",
+    "objective",
+    "optimizer",
+    "schedule",
+    "data",
+    "trainer",
+)
+
 
 # Messages that are true of other programs than this one.
 QUIET = (
     "The '.*_dataloader' does not have many workers",  # batches are sliced out of memory
     "It is recommended to use .*sync_dist=True",  # Moments are already summed over processes
     "The number of training batches .* is smaller than the logging",  # Recorder logs, not Lightning
+    r"`ModelCheckpoint\(monitor='val/.*'\)` could not find",  # the run says which weights it tested
     "Total length of `list` across ranks is zero",  # data.split=full has no validation
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
 )
@@ -49,21 +63,26 @@ def fit(run: Run) -> dict[str, Any]:
     """
     started = time.perf_counter()
     quieten()
-    seed_everything(run.config["seed"], verbose=False)  # of the weights; noise has its own
     data: ImageData = build(run.config["data"], "data")
+    seed_everything(data.seed, verbose=False)  # of the weights; noise has its own
     module, recorder = _module(run), Recorder(run.folder)
-    monitor = f"val/{module.objective.monitor}" if data.has_validation else None
-    trainer = _trainer(run, recorder, monitor)
+    monitor = f"val/{module.objective.monitor}"
+    trainer = _trainer(run, recorder, monitor if data.has_validation else None)
     log.info("training on %s", _devices(trainer))
     trainer.fit(module, datamodule=data)
-    trainer.test(module, data, ckpt_path=run.checkpoint("best"), verbose=False)
+    if not run.checkpoint("last").is_file():
+        raise UserError("nothing was trained: give trainer.max_epochs or max_steps 1 or more")
+    trainer.test(module, data, ckpt_path=run.checkpoint(run.weights), verbose=False)
     results = {
         **{name: float(value) for name, value in trainer.callback_metrics.items()},
-        **recorder.best(monitor),
+        **{name: value for name, value in recorder.best.items() if name.startswith("val/")},
+        "best": recorder.best.get(monitor),
+        "best_epoch": recorder.best.get("epoch"),
+        "weights": run.weights,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "wall_seconds": time.perf_counter() - started,
-        "images_per_second": recorder.images_per_second,
+        "images_per_second": recorder.examples / recorder.seconds,
         "seed": run.config["seed"],
         "device": _devices(trainer),
         "density": density_label(build(run.config["likelihood"], "likelihood"), data.binarize),
@@ -83,9 +102,10 @@ def _trainer(run: Run, recorder: Recorder, monitor: str | None) -> Trainer:
     callbacks = [
         recorder,
         *build(config["callbacks"], "callbacks").values(),
-        checkpoint(filename="best", monitor=monitor, mode="max"),
         checkpoint(filename="last", save_on_train_epoch_end=True),
     ]
+    if monitor:
+        callbacks.append(checkpoint(filename="best", monitor=monitor, mode="max"))
     if config["trainer"]["enable_progress_bar"]:
         callbacks.append(Bar(recorder))
     logger = build(config["logger"], "logger", save_dir=run.folder, name="tensorboard", version="")
@@ -104,10 +124,12 @@ def _trainer(run: Run, recorder: Recorder, monitor: str | None) -> Trainer:
 def _record(run: Run, trainer: Trainer, results: Mapping[str, Any]) -> None:
     """Write the results where a person, a program and TensorBoard look for them."""
     write_atomically(run.metrics, json.dumps(results, indent=2).encode())
-    finals = {f"test/{name}": results[f"test/{name}"] for name in TERMS}
+    finals = {name: value for name, value in results.items() if name.startswith("test/")}
+    settings = {key: run.config[key] for key in HPARAMS} | {"density": results["density"]}
     for logger in trainer.loggers:
-        logger.log_hyperparams({key: run.config[key] for key in HPARAMS}, metrics=finals)
-    print(table(results, run.folder))
+        logger.log_hyperparams(settings, metrics=finals)
+        logger.finalize("success")
+    log.info("%s\n%s", run.config["name"], table(results, run.folder))
 
 
 def quieten() -> None:

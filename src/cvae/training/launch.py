@@ -6,8 +6,10 @@ Here the parent writes the run's folder once, and torchrun starts a worker a pro
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from cvae.errors import UserError
 from cvae.run import Run
 from cvae.training.fit import fit, quieten
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 # What an outer launcher may have left behind, and a child's own launcher sets.
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -33,14 +36,11 @@ def launch(run: Run) -> dict[str, Any]:
         UserError: the config cannot be used, or a process failed.
     """
     quieten()
-    if TorchElasticEnvironment.detect() or SLURMEnvironment.detect():
-        return fit(run)  # this is one of the processes
-    accelerator = run.config["trainer"]["accelerator"]
-    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise UserError(
-            f"trainer.accelerator={accelerator}: no GPU that torch {torch.__version__} can use "
-            "is here: leave it out to train on the CPU"
-        )
+    _check_trainer(run.config["trainer"])
+    _check_clipping(run.config)
+    if _is_one_of_several():
+        return fit(run)
+    # Lightning itself says how many devices its many ways of asking for them come to.
     trainer = build(run.config["trainer"], "trainer", logger=False, enable_checkpointing=False)
     if trainer.num_nodes > 1:
         raise UserError(
@@ -54,24 +54,72 @@ def launch(run: Run) -> dict[str, Any]:
     return results
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that writes, of those that torchrun or srun may have started."""
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    return int(rank) == 0
+
+
+def _is_one_of_several() -> bool:
+    """Whether torchrun or srun started this process as one of several."""
+    in_slurm = SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    return in_slurm or TorchElasticEnvironment.detect()
+
+
+def _check_trainer(options: Mapping[str, Any]) -> None:
+    """Refuse what Lightning would accept and this program, or this machine, cannot do."""
+    accelerator, precision = options["accelerator"], options["precision"]
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"trainer.accelerator={accelerator}: no GPU that torch {torch.__version__} can use "
+            "is here: choose trainer=cpu"
+        )
+    for name in ("fast_dev_run", "overfit_batches"):
+        if options.get(name):
+            raise UserError(f"trainer.{name} replaces the data's order: use experiment=smoke")
+    if options.get("accumulate_grad_batches", 1) != 1:
+        raise UserError("trainer.accumulate_grad_batches: give a larger data.batch_size instead")
+    if precision not in PRECISIONS:
+        raise UserError(
+            f"trainer.precision={precision}: densities are computed in float32, so it has to be "
+            f"one of {', '.join(PRECISIONS)}"
+        )
+    if options["limit_test_batches"] == 0:
+        raise UserError("trainer.limit_test_batches=0: a run ends with its test, give 1 or more")
+
+
+def _check_clipping(config: Mapping[str, Any]) -> None:
+    """Refuse clipping the scaled gradients of an optimizer that unscales them itself."""
+    trainer, fused = config["trainer"], config["optimizer"].get("fused")
+    if trainer["precision"] == "16-mixed" and trainer["gradient_clip_val"] and fused:
+        raise UserError(
+            "trainer.gradient_clip_val with trainer.precision=16-mixed needs optimizer.fused=false"
+        )
+
+
 def _train_in_children(run: Run, processes: int) -> None:
     run.build_model()  # a mistake is told once here, not by each process
     data: ImageData = build(run.config["data"], "data")
     data.prepare_data()
     data.setup()
     data.check_division(processes)
-    environment = {k: v for k, v in os.environ.items() if k not in LAUNCHER_VARIABLES}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in LAUNCHER_VARIABLES and not name.startswith("SLURM_")
+    }
     threads = max(1, torch.get_num_threads() // processes)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", "-m", "cvae.training.worker", str(run.folder)]
     with subprocess.Popen(command, env=environment) as child:
+        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             status = child.wait()
         except BaseException:
             child.terminate()  # torchrun passes it on to the workers
             raise
+        finally:
+            signal.signal(signal.SIGTERM, previous)
     if status:
-        raise UserError(
-            f"training in {processes} processes failed, see above and {run.folder}/train.log"
-        )
+        raise UserError(f"training in {processes} processes failed, see the lines above")

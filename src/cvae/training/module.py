@@ -1,5 +1,6 @@
 """The LightningModule: one step of training, validation and test over any composition."""
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -9,14 +10,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from cvae.data.module import FIXED_SEED, Batch
+from cvae.data.module import Batch
+from cvae.errors import UserError
 from cvae.metrics import Moments
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator, rank_slice
-from cvae.objectives import TERMS, Objective, Terms
+from cvae.objectives import Objective, Terms
 
 ACTIVE_UNIT = 0.01  # variance over the data of E_q[z_d]; Burda et al. 2016, section 5.2
-SPLITS = {"val": 0, "test": 1}
+SPLITS = ("val", "test")
 
 
 class Training(LightningModule):
@@ -44,12 +46,11 @@ class Training(LightningModule):
         self.model, self.objective = model, objective
         self.optimizer, self.schedule = optimizer, schedule
         self.batch_size, self.seed = batch_size, seed
-        self.moments: dict[str, Moments] = {
-            **{name: Moments() for name in TERMS},
-            "kl_per_dimension": Moments((model.latent_dim,)),
-            "posterior_mean": Moments((model.latent_dim,)),
-        }
-        self._metrics_of_this_module = nn.ModuleList(self.moments.values())  # to move with it
+        vectors = ("kl_per_dimension", "posterior_mean")
+        self.moments = nn.ModuleDict(
+            {name: Moments() for name in objective.terms}
+            | {name: Moments((model.latent_dim,)) for name in vectors}
+        )
         self._fixed_noise: dict[str, Tensor] = {}
         self.kl_per_dimension = torch.zeros(model.latent_dim)  # at the last validation or test
 
@@ -80,7 +81,11 @@ class Training(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.model.parameters())
         total = self.trainer.estimated_stepping_batches
-        schedule = LambdaLR(optimizer, lambda step: self.schedule(step / total))
+        if math.isinf(total):
+            raise UserError(
+                "a schedule needs to know when training ends: give trainer.max_epochs or max_steps"
+            )
+        schedule = LambdaLR(optimizer, lambda step: self.schedule((step + 1) / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _terms(self, batch: Batch, noise: Tensor) -> Terms:
@@ -102,7 +107,7 @@ class Training(LightningModule):
         if split not in self._fixed_noise:
             examples = len(self.trainer.datamodule.datasets[split])  # type: ignore[attr-defined]
             shape = (examples, self.objective.num_samples, self.model.latent_dim)
-            fixed = generator(Stream.LATENT, FIXED_SEED, SPLITS[split])
+            fixed = generator(Stream.FIXED_LATENT, SPLITS.index(split))
             self._fixed_noise[split] = torch.randn(shape, generator=fixed)
         return self._fixed_noise[split][position.cpu()].to(position.device).transpose(0, 1)
 
@@ -112,12 +117,12 @@ class Training(LightningModule):
         values["kl_per_dimension"] = terms.elbo.kl_per_dimension
         values["posterior_mean"] = terms.elbo.posterior.mean
         for name, value in values.items():
-            self.moments[name].update(value)
+            self._moments(name).update(value)
 
     def _log_evaluation(self, split: str) -> None:
-        results = {name: metric.compute() for name, metric in self.moments.items()}
-        for metric in self.moments.values():
-            metric.reset()
+        results = {name: self._moments(name).compute() for name in self.moments}
+        for name in self.moments:
+            self._moments(name).reset()
         self.kl_per_dimension = results.pop("kl_per_dimension")["mean"]
         active = results.pop("posterior_mean")["variance"] > ACTIVE_UNIT
         for name, moments in results.items():
@@ -125,3 +130,8 @@ class Training(LightningModule):
             self.log(f"{split}/{name}_standard_error", moments["standard_error"], logger=False)
         self.log(f"{split}/active_units", active.sum().double())
         self.log(f"{split}/examples", results["loss"]["count"], logger=False)
+
+    def _moments(self, name: str) -> Moments:
+        metric = self.moments[name]
+        assert isinstance(metric, Moments)
+        return metric

@@ -1,11 +1,8 @@
 """Learning-rate schedules: functions from the fraction of training done to a factor."""
 
 import math
-from typing import Annotated
 
-from annotated_types import Ge, Lt
-
-Fraction = Annotated[float, Ge(0), Lt(1)]
+from cvae.ranges import Fraction
 
 
 class Constant:
