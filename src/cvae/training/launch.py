@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,9 +18,9 @@ from cvae.build import build
 from cvae.data.module import ImageData
 from cvae.errors import UserError
 from cvae.run import Run
+from cvae.training.checks import check_trainer
 from cvae.training.fit import fit, quieten
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 # What an outer launcher may have left behind, and a child's own launcher sets.
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -36,8 +35,7 @@ def launch(run: Run) -> dict[str, Any]:
         UserError: the config cannot be used, or a process failed.
     """
     quieten()
-    _check_trainer(run.config["trainer"])
-    _check_clipping(run.config)
+    check_trainer(run.config)
     if _is_one_of_several():
         return fit(run)
     # Lightning itself says how many devices its many ways of asking for them come to.
@@ -64,37 +62,6 @@ def _is_one_of_several() -> bool:
     """Whether torchrun or srun started this process as one of several."""
     in_slurm = SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", "1")) > 1
     return in_slurm or TorchElasticEnvironment.detect()
-
-
-def _check_trainer(options: Mapping[str, Any]) -> None:
-    """Refuse what Lightning would accept and this program, or this machine, cannot do."""
-    accelerator, precision = options["accelerator"], options["precision"]
-    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise UserError(
-            f"trainer.accelerator={accelerator}: no GPU that torch {torch.__version__} can use "
-            "is here: choose trainer=cpu"
-        )
-    for name in ("fast_dev_run", "overfit_batches"):
-        if options.get(name):
-            raise UserError(f"trainer.{name} replaces the data's order: use experiment=smoke")
-    if options.get("accumulate_grad_batches", 1) != 1:
-        raise UserError("trainer.accumulate_grad_batches: give a larger data.batch_size instead")
-    if precision not in PRECISIONS:
-        raise UserError(
-            f"trainer.precision={precision}: densities are computed in float32, so it has to be "
-            f"one of {', '.join(PRECISIONS)}"
-        )
-    if options["limit_test_batches"] == 0:
-        raise UserError("trainer.limit_test_batches=0: a run ends with its test, give 1 or more")
-
-
-def _check_clipping(config: Mapping[str, Any]) -> None:
-    """Refuse clipping the scaled gradients of an optimizer that unscales them itself."""
-    trainer, fused = config["trainer"], config["optimizer"].get("fused")
-    if trainer["precision"] == "16-mixed" and trainer["gradient_clip_val"] and fused:
-        raise UserError(
-            "trainer.gradient_clip_val with trainer.precision=16-mixed needs optimizer.fused=false"
-        )
 
 
 def _train_in_children(run: Run, processes: int) -> None:
