@@ -37,7 +37,6 @@ ALLOWED = frozenset(
         "lightning.pytorch.Trainer",
         "lightning.pytorch.loggers.TensorBoardLogger",
         "torch.optim.Adam",
-        "torch.optim.AdamW",
     }
 )
 

@@ -6,7 +6,6 @@ they have the right magic numbers, shapes and counts, and their hashes go into t
 """
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +17,6 @@ from cvae.data import fetch
 from cvae.data.idx import decode
 from cvae.errors import UserError
 from cvae.files import write_atomically
-
-log = logging.getLogger(__name__)
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "train-images-idx3-ubyte": (60_000, 28, 28),

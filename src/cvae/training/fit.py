@@ -40,7 +40,6 @@ HPARAMS = (
     "trainer",
 )
 
-
 # Messages that are true of other programs than this one.
 QUIET = (
     "The '.*_dataloader' does not have many workers",  # batches are sliced out of memory
