@@ -38,6 +38,7 @@ def compose() -> Iterator[Callable[..., dict[str, Any]]]:
         config = hydra.compose("train", overrides=["name=test", *overrides])
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(plain, dict)
+        plain.pop("allow")  # as the command does
         return {str(key): value for key, value in plain.items()}
 
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

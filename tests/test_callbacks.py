@@ -33,7 +33,7 @@ def trained(compose: Callable[..., dict[str, Any]], tmp_path: Path, mnist_root: 
             *overrides,
         )
         new = Run(tmp_path, config)
-        new.claim()
+        new.begin()
         return fit(new)
 
     return run

@@ -4,6 +4,7 @@ A run's folder may come from anywhere, so nothing that its config names is built
 name stands below. Prefixes would not do: `torch.optim.lr_scheduler.os.system` is os.system.
 """
 
+import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ ALLOWED = frozenset(
         "cvae.objectives.BetaElbo",
         "cvae.training.callbacks.EarlyStopping",
         "cvae.training.callbacks.Pictures",
+        "cvae.training.checkpoints.Checkpoints",
         "cvae.training.schedules.Constant",
         "cvae.training.schedules.Cosine",
         "lightning.pytorch.Trainer",
@@ -39,6 +41,45 @@ ALLOWED = frozenset(
         "torch.optim.Adam",
     }
 )
+
+
+_packages: set[str] = set()  # the user's own
+
+
+def allow(package: str) -> None:
+    """Let configs name the classes and functions of a package of the user's own.
+
+    Only a command line may ask for this. The package is imported, and what it takes from other
+    packages stays off the list.
+
+    Raises:
+        UserError: there is no such package.
+    """
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise UserError(f"allow={package}: {error}") from error
+    _packages.add(package)
+
+
+def packages() -> list[str]:
+    """The user's own packages, for a process that this one starts."""
+    return sorted(_packages)
+
+
+def _is_allowed(target: Any) -> bool:
+    if not isinstance(target, str):
+        return False
+    if target in ALLOWED:
+        return True
+    if not any(target.startswith(f"{package}.") for package in _packages):
+        return False
+    try:
+        found = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    # its own name, not a road through it: my_package.os.system is posix.system
+    return f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}" == target
 
 
 def build(node: Mapping[str, Any], path: str, **given: Any) -> Any:
@@ -70,8 +111,11 @@ def check_targets(node: Any, path: str) -> None:
     """
     if isinstance(node, Mapping):
         target = node.get("_target_", "")
-        if "_target_" in node and not (isinstance(target, str) and target in ALLOWED):
-            raise UserError(f"{path}._target_={target} is not on the list of {__name__}")
+        if "_target_" in node and not _is_allowed(target):
+            raise UserError(
+                f"{path}._target_={target} is not on the list of {__name__}; a class of your own "
+                "package comes with allow=PACKAGE"
+            )
         for key, value in node.items():
             check_targets(value, f"{path}.{key}")
     elif isinstance(node, list):

@@ -1,22 +1,24 @@
 """A run's folder: its config, its checkpoints, its model. Nothing here needs Lightning or data."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from cvae.build import build, check_targets
+from cvae.checkpoint import read_checkpoint
 from cvae.densities import Head
 from cvae.errors import UserError
-from cvae.files import write_atomically
+from cvae.files import remove_leftovers, write_atomically
 from cvae.model import ConditionalVAE
 
 Config = Mapping[str, Any]
 MODEL_PREFIX = "model."  # of the model's weights in a checkpoint
+OUTPUTS = Path("outputs")
 
 
 class Run:
@@ -31,27 +33,67 @@ class Run:
         self.folder = Path(folder)
         self._given = config
 
-    def claim(self) -> None:
-        """Write the config into the folder, which from then on belongs to this run alone.
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the folder for this process; the system lets go of it however the process ends.
+
+        Raises:
+            UserError: another process trains in it, or it cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock", timeout=0)
+            with lock:
+                remove_leftovers(self.checkpoint().parent)
+                yield
+        except Timeout as error:
+            raise UserError(f"{self.folder} is in use by another process") from error
+
+    def begin(self) -> None:
+        """Write the config of a new run into its folder.
 
         Raises:
             UserError: the config names a target that is not on the list, the folder holds a run
                 already, or it cannot be written.
         """
-        text = OmegaConf.to_yaml(OmegaConf.create(dict(self.config)))
-        checkpoints = self.checkpoint().parent
-        try:
-            checkpoints.mkdir(parents=True)  # of two runs that come at once, one succeeds
-        except FileExistsError as error:
-            raise UserError(f"{self.folder} holds a run: choose another hydra.run.dir") from error
-        except OSError as error:
-            raise UserError(f"{self.folder} cannot be written ({error.strerror})") from error
-        write_atomically(self.folder / "config.yaml", text.encode())
+        if self.checkpoint("last").exists() or self.metrics.exists():
+            raise UserError(
+                f"{self.folder} holds a run: choose another hydra.run.dir, or go on with "
+                f"python -m cvae.resume {self.folder}"
+            )
+        self._write(self.config)
 
-    def release(self) -> None:
-        """Give up the claim if nothing was trained, so that a second try can have the folder."""
-        with suppress(OSError):
-            self.checkpoint().parent.rmdir()  # refuses if it is not empty
+    def override(self, changes: Sequence[str]) -> None:
+        """Change the trainer's options in the folder's config: how a run goes on, not what it is.
+
+        Args:
+            changes: `trainer.KEY=VALUE`.
+
+        Raises:
+            UserError: a change is of another form, or of anything else than the trainer.
+        """
+        trainer = dict(self.config["trainer"])
+        for change in changes:
+            key, equals, value = change.partition("=")
+            name = key.removeprefix("trainer.")
+            if not equals or name == key:
+                raise UserError(
+                    f"{change}: a run goes on with its own config, only trainer.KEY=VALUE can be "
+                    "changed; for anything else start a new run"
+                )
+            if name.startswith("_") or name not in trainer:
+                known = ", ".join(key for key in trainer if not key.startswith("_"))
+                raise UserError(f"{change}: the trainer has {known}")
+            parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
+            assert isinstance(parsed, dict)
+            trainer[name] = parsed["value"]
+        self._given = {**self.config, "trainer": trainer}
+        vars(self).pop("config")
+        self._write(self.config)
+
+    def _write(self, config: Config) -> None:
+        text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+        write_atomically(self.folder / "config.yaml", text.encode())
 
     @cached_property
     def config(self) -> Config:
@@ -109,12 +151,10 @@ class Run:
             name: best or last; the run's own `weights` if not given.
 
         Raises:
-            UserError: the checkpoint is missing, or does not fit the config.
+            UserError: the checkpoint is missing, damaged, or does not fit the config.
         """
         path = self.checkpoint(name or self.weights)
-        if not path.is_file():
-            raise UserError(f"{path} does not exist: has the run been trained?")
-        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        weights = read_checkpoint(path)["state_dict"]
         model = self.build_model()
         own = {
             key.removeprefix(MODEL_PREFIX): value
@@ -124,8 +164,26 @@ class Run:
         try:
             model.load_state_dict(own)
         except RuntimeError as error:
-            raise UserError(f"{path} does not fit {self.folder}/config.yaml: {error}") from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path} does not fit {self.folder}/config.yaml: {reason}") from error
         return model.eval()
+
+
+def find(name: str) -> Run:
+    """The run in a folder; `latest` is the one below outputs/ that last wrote a checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name != "latest":
+        run = Run(name)
+        if not (run.folder / "config.yaml").is_file():
+            raise UserError(f"{name} is not a run's folder: it has no config.yaml")
+        return run
+    checkpoints = list(OUTPUTS.glob("**/checkpoints/last.ckpt"))
+    if not checkpoints:
+        raise UserError(f"no run with a checkpoint below {OUTPUTS.resolve()}: name its folder")
+    return Run(max(checkpoints, key=lambda path: path.stat().st_mtime).parents[1])
 
 
 def density_label(likelihood: Head, binarize: str) -> str:

@@ -1,23 +1,24 @@
 """`python -m cvae.train`: compose a config with Hydra, train it, test it, leave a run's folder."""
 
 import logging
+import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cvae.errors import UserError
+from cvae.build import allow
+from cvae.command import MISTAKES, log_mistake, log_to, run_command
 from cvae.run import Run
 from cvae.training.launch import is_first_process, launch
 
 log = logging.getLogger(__name__)
 _PACKAGED = Path(__file__).parent / "conf"  # in an installed wheel
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
+RESTARTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
 failures: list[str] = []
 
 
@@ -32,40 +33,45 @@ def train(config: DictConfig, folder: Path) -> float | None:
     """
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
+    package = plain.pop("allow")  # not for the folder: whoever uses it decides for themselves
+    if package is not None:
+        allow(package)
     run = Run(folder, {str(key): value for key, value in plain.items()})
-    first = is_first_process()
-    if first:
-        run.claim()
-    try:
-        results: dict[str, Any] = launch(run)
-    finally:
-        if first:
-            run.release()
-    best: float | None = results["best"]
+    if not is_first_process():
+        logging.getLogger().setLevel(logging.ERROR)
+        best: float | None = launch(run)["best"]
+        return best
+    with run.hold():
+        log_to(folder)
+        if not (run.checkpoint("last").is_file() and _restarted()):
+            run.begin()
+        best = launch(run)["best"]
     return best
+
+
+def _restarted() -> bool:
+    """Whether a cluster has put this very command back to work after it was interrupted."""
+    return any(int(os.environ.get(name, "0")) > 0 for name in RESTARTS)
 
 
 @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
 def main(config: DictConfig) -> float | None:
-    """Hydra's entry; in a sweep a job that fails is noted and does not stop the others."""
+    """Hydra's entry; a job that fails is noted, and in a sweep does not stop the others."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
         return train(config, folder)
-    except UserError as error:
-        if hydra_config.mode is RunMode.RUN:
-            raise CompactHydraException(f"error: {error}") from error
-        log.error("job %s failed: %s", hydra_config.job.num, error)
+    except MISTAKES as error:
+        log_mistake(error)
     except Exception:
         if hydra_config.mode is RunMode.RUN:
             raise
-        log.exception("job %s failed", hydra_config.job.num)
+        log.exception("a fault of the program")
     failures.append(str(folder))
     return None
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
     if failures:
-        jobs = "job" if len(failures) == 1 else "jobs"
-        sys.exit(f"{len(failures)} {jobs} of the sweep failed: {', '.join(failures)}")
+        sys.exit(f"failed: {', '.join(failures)}" if "-m" in sys.argv else 1)

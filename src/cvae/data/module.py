@@ -1,7 +1,7 @@
 """The LightningDataModule: whole batches of bytes from memory, made into x and y on the device."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from cvae.data.pixels import ONCE, Binarize, binarize, uniform_bytes
-from cvae.data.source import Source
+from cvae.data.source import SHAPES, Source
 from cvae.data.views import View
 from cvae.errors import UserError
 from cvae.noise import Stream, generator, rank_slice
@@ -32,12 +32,16 @@ class ShuffledBatches(Sampler[Tensor]):
     """Index tensors of this rank's share of each global batch, in an order that (seed, epoch) fix.
 
     The examples that do not fill a last batch are left for another epoch's order.
+
+    Attributes:
+        first: the batch that the next iteration begins with; 0 unless an epoch is resumed.
+        given: how many batches of the epoch are done with.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.epoch = 0
+        self.epoch, self.first, self.given = 0, 0, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -48,7 +52,10 @@ class ShuffledBatches(Sampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         order = torch.randperm(self.size, generator=generator(Stream.ORDER, self.seed, self.epoch))
-        for batch in torch.split(order, self.batch_size)[: len(self)]:
+        batches = torch.split(order, self.batch_size)[: len(self)]
+        self.given, self.first = self.first, 0
+        for batch in batches[self.given :]:
+            self.given += 1
             yield rank_slice(batch, self.rank, self.world_size)
 
 
@@ -94,6 +101,7 @@ class ImageData(LightningDataModule):
         self.batch_size, self.split, self.seed = batch_size, split, seed
         self.datasets: dict[str, TensorDataset] = {}
         self.record: dict[str, str] = {}
+        self._first = 0  # batch of the first epoch to come
 
     @property
     def has_validation(self) -> bool:
@@ -123,6 +131,29 @@ class ImageData(LightningDataModule):
         self._shown = fixed[first:][:NUM_SHOWN], arrays.train_labels[first:][:NUM_SHOWN]
         self.record = arrays.record
 
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: the place in the epoch, and the hashes of the files."""
+        assert self.trainer is not None
+        given = self.order.given
+        return {
+            "given": given if given < self.trainer.num_training_batches else 0,
+            "hashes": {name: self.record[name] for name in SHAPES},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint's place, with the files that it was made from.
+
+        Raises:
+            UserError: a file has been altered since.
+        """
+        for name, digest in state_dict["hashes"].items():
+            if self.record[name] != digest:
+                raise UserError(
+                    f"{self.record['folder']}/{name} has changed since the run began: put the file "
+                    "back that it was trained on, or start a new run"
+                )
+        self._first = state_dict["given"]
+
     def check_division(self, world_size: int) -> None:
         """Refuse a global batch that does not divide evenly among the processes.
 
@@ -139,8 +170,9 @@ class ImageData(LightningDataModule):
         rank, world_size = self._rank()
         self.check_division(world_size)
         train = self.datasets["train"]
-        order = ShuffledBatches(len(train), self.batch_size, self.seed, rank, world_size)
-        return DataLoader(train, batch_size=None, sampler=order)
+        self.order = ShuffledBatches(len(train), self.batch_size, self.seed, rank, world_size)
+        self.order.first = self._first
+        return DataLoader(train, batch_size=None, sampler=self.order)
 
     def val_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]]:
         return [self._evaluation_loader("val")] if self.has_validation else []

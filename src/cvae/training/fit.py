@@ -3,25 +3,26 @@
 import json
 import logging
 import platform
-import time
 import warnings
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import lightning
 import torch
 import torchmetrics
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cvae import __version__
 from cvae.build import build
+from cvae.checkpoint import read_checkpoint
 from cvae.data.module import ImageData
 from cvae.errors import UserError
 from cvae.files import write_atomically
 from cvae.run import Run, density_label
 from cvae.training.callbacks import Bar
+from cvae.training.checkpoints import CheckpointFiles
 from cvae.training.module import Training
 from cvae.training.recorder import Recorder
 from cvae.training.report import table
@@ -45,7 +46,7 @@ QUIET = (
     "The '.*_dataloader' does not have many workers",  # batches are sliced out of memory
     "It is recommended to use .*sync_dist=True",  # Moments are already summed over processes
     "The number of training batches .* is smaller than the logging",  # Recorder logs, not Lightning
-    r"`ModelCheckpoint\(monitor='val/.*'\)` could not find",  # the run says which weights it tested
+    "You're resuming from a checkpoint that ended before the epoch",  # the data keep the place
     "Total length of `list` across ranks is zero",  # data.split=full has no validation
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
 )
@@ -60,18 +61,22 @@ def fit(run: Run) -> dict[str, Any]:
     Raises:
         UserError: the config or the data cannot be used.
     """
-    started = time.perf_counter()
     quieten()
     data: ImageData = build(run.config["data"], "data")
     seed_everything(data.seed, verbose=False)  # of the weights; noise has its own
     module, recorder = _module(run), Recorder(run.folder)
-    monitor = f"val/{module.objective.monitor}"
-    trainer = _trainer(run, recorder, monitor if data.has_validation else None)
+    last = run.checkpoint("last")
+    begun = read_checkpoint(last) if last.is_file() else None
+    trainer = _trainer(run, recorder, begun)
     log.info("training on %s", _devices(trainer))
-    trainer.fit(module, datamodule=data)
-    if not run.checkpoint("last").is_file():
-        raise UserError("nothing was trained: give trainer.max_epochs or max_steps 1 or more")
-    trainer.test(module, data, ckpt_path=run.checkpoint(run.weights), verbose=False)
+    if begun is not None:
+        log.info("going on in epoch %s from step %s", begun["epoch"] + 1, begun["global_step"])
+    with _mistakes(run):
+        trainer.fit(module, datamodule=data, ckpt_path=last if begun else None)
+        if not last.is_file():
+            raise UserError("nothing was trained: give trainer.max_epochs or max_steps 1 or more")
+        trainer.test(module, data, ckpt_path=run.checkpoint(run.weights), verbose=False)
+    monitor = f"val/{module.objective.monitor}"
     results = {
         **{name: float(value) for name, value in trainer.callback_metrics.items()},
         **{name: value for name, value in recorder.best.items() if name.startswith("val/")},
@@ -80,7 +85,7 @@ def fit(run: Run) -> dict[str, Any]:
         "weights": run.weights,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
-        "wall_seconds": time.perf_counter() - started,
+        "wall_seconds": recorder.wall,
         "images_per_second": recorder.examples / recorder.seconds,
         "seed": run.config["seed"],
         "device": _devices(trainer),
@@ -94,25 +99,39 @@ def fit(run: Run) -> dict[str, Any]:
     return results
 
 
-def _trainer(run: Run, recorder: Recorder, monitor: str | None) -> Trainer:
-    """The config's trainer with its logger and callbacks; best is what the monitor says."""
+@contextmanager
+def _mistakes(run: Run) -> Iterator[None]:
+    """Say in one line what Lightning or torch refuse because of the config, folder or machine."""
+    try:
+        yield
+    except (MisconfigurationException, torch.OutOfMemoryError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def _trainer(run: Run, recorder: Recorder, begun: Mapping[str, Any] | None) -> Trainer:
+    """The config's trainer with its logger and callbacks, new or going on from a checkpoint."""
     config = run.config
-    checkpoint = partial(ModelCheckpoint, run.folder / "checkpoints", enable_version_counter=False)
     callbacks = [
         recorder,
         *build(config["callbacks"], "callbacks").values(),
-        checkpoint(filename="last", save_on_train_epoch_end=True),
+        build(config["checkpoint"], "checkpoint", run=run, recorder=recorder),
     ]
-    if monitor:
-        callbacks.append(checkpoint(filename="best", monitor=monitor, mode="max"))
     if config["trainer"]["enable_progress_bar"]:
         callbacks.append(Bar(recorder))
-    logger = build(config["logger"], "logger", save_dir=run.folder, name="tensorboard", version="")
+    logger = build(
+        config["logger"],
+        "logger",
+        save_dir=run.folder,
+        name="tensorboard",
+        version="",
+        purge_step=begun["global_step"] + 1 if begun else None,  # points after the checkpoint
+    )
     trainer: Trainer = build(
         config["trainer"],
         "trainer",
         logger=logger,
         callbacks=callbacks,
+        plugins=[CheckpointFiles()],
         use_distributed_sampler=False,  # the samplers give each rank its own share
         num_sanity_val_steps=0,
         default_root_dir=run.folder,
@@ -133,8 +152,9 @@ def _record(run: Run, trainer: Trainer, results: Mapping[str, Any]) -> None:
 
 def quieten() -> None:
     """Silence Lightning's advertisements and the warnings that do not apply here, by name."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in ("pytorch", "fabric"):
+        for part in ("utilities.rank_zero", "utilities.distributed"):
+            logging.getLogger(f"lightning.{name}.{part}").setLevel(logging.WARNING)
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
 

@@ -6,18 +6,19 @@ Here the parent writes the run's folder once, and torchrun starts a worker a pro
 
 import json
 import os
-import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
-from cvae.build import build
+from cvae.build import build, packages
 from cvae.data.module import ImageData
-from cvae.errors import UserError
+from cvae.errors import Interrupted, UserError
 from cvae.run import Run
+from cvae.training.agent import FAILURE
 from cvae.training.checks import check_trainer
 from cvae.training.fit import fit, quieten
 
@@ -34,6 +35,16 @@ def launch(run: Run) -> dict[str, Any]:
     Raises:
         UserError: the config cannot be used, or a process failed.
     """
+    try:
+        return _launch(run)
+    except Interrupted as interruption:
+        hint = "nothing to go on from yet"
+        if run.checkpoint("last").is_file():
+            hint = f"python -m cvae.resume {run.folder} goes on from the last checkpoint"
+        raise Interrupted(interruption.signum, hint) from interruption
+
+
+def _launch(run: Run) -> dict[str, Any]:
     quieten()
     check_trainer(run.config)
     if _is_one_of_several():
@@ -77,16 +88,23 @@ def _train_in_children(run: Run, processes: int) -> None:
     }
     threads = max(1, torch.get_num_threads() // processes)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={processes}", "-m", "cvae.training.worker", str(run.folder)]
-    with subprocess.Popen(command, env=environment) as child:
-        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    command = [sys.executable, "-m", "cvae.training.agent", str(processes), str(run.folder)]
+    # a session of its own: a terminal's Ctrl-C comes here alone, and is passed on once
+    with subprocess.Popen(
+        [*command, *packages()], env=environment, stdin=subprocess.PIPE, start_new_session=True
+    ) as agent:
         try:
-            status = child.wait()
+            status = agent.wait()
         except BaseException:
-            child.terminate()  # torchrun passes it on to the workers
+            agent.terminate()  # torchrun passes it on; the workers write a checkpoint and end
+            agent.wait()
             raise
-        finally:
-            signal.signal(signal.SIGTERM, previous)
     if status:
-        raise UserError(f"training in {processes} processes failed, see the lines above")
+        raise UserError(_take(run.folder / FAILURE) or f"training ended with status {status}")
+
+
+def _take(note: Path) -> str:
+    """A note's text; the note is gone then."""
+    text = note.read_text() if note.is_file() else ""
+    note.unlink(missing_ok=True)
+    return text

@@ -1,7 +1,7 @@
 """The LightningModule: one step of training, validation and test over any composition."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from cvae.data.module import Batch
 from cvae.errors import UserError
 from cvae.metrics import Moments
-from cvae.model import ConditionalVAE
+from cvae.model import ConditionalVAE, Elbo
 from cvae.noise import Stream, generator, rank_slice
 from cvae.objectives import Objective, Terms
 
@@ -64,6 +64,8 @@ class Training(LightningModule):
         noise = self._training_noise(batch.x.device)
         terms = self._terms(batch, noise)
         means = {name: value.mean() for name, value in terms.by_name().items()}
+        if not means["loss"].isfinite():
+            raise UserError(self._divergence(means, terms.elbo))
         return {name: mean if name == "loss" else mean.detach() for name, mean in means.items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -123,6 +125,13 @@ class Training(LightningModule):
         results = {name: self._moments(name).compute() for name in self.moments}
         for name in self.moments:
             self._moments(name).reset()
+        broken = [name for name, value in results.items() if not value["mean"].isfinite().all()]
+        if broken:
+            raise UserError(
+                f"{', '.join(broken)} not finite on the {split} data after epoch "
+                f"{self.current_epoch + 1}, step {self.global_step}; the last checkpoint is kept; "
+                "try a lower optimizer.lr"
+            )
         self.kl_per_dimension = results.pop("kl_per_dimension")["mean"]
         active = results.pop("posterior_mean")["variance"] > ACTIVE_UNIT
         for name, moments in results.items():
@@ -130,6 +139,19 @@ class Training(LightningModule):
             self.log(f"{split}/{name}_standard_error", moments["standard_error"], logger=False)
         self.log(f"{split}/active_units", active.sum().double())
         self.log(f"{split}/examples", results["loss"]["count"], logger=False)
+
+    def _divergence(self, means: Mapping[str, Tensor], elbo: Elbo) -> str:
+        """One line about a loss that is not finite: where it happened and what it came from."""
+        broken = [name for name, mean in means.items() if not mean.isfinite()]
+        scales = (
+            f"{name} {float(density.stddev.log().max()):.3g}"
+            for name, density in (("q(z|x,y)", elbo.posterior), ("p(z|x)", elbo.prior))
+        )
+        return (
+            f"training diverged in epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
+            f"{', '.join(broken)} not finite; largest log-scale of {', of '.join(scales)}; the "
+            "last checkpoint is kept; try a lower optimizer.lr"
+        )
 
     def _moments(self, name: str) -> Moments:
         metric = self.moments[name]

@@ -2,30 +2,46 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
+from pathlib import Path
 
-from cvae.errors import UserError
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+from cvae.build import allow
+from cvae.command import log_to, run_command
+from cvae.errors import Interrupted
 from cvae.run import Run
 from cvae.training.fit import fit
 
 
 def main() -> None:
-    """Train the run in the folder; only the first process speaks."""
-    run = Run(sys.argv[1])
+    """Train the run in the folder; only the first process speaks, the launcher tells of errors."""
+    folder, *packages = sys.argv[1:]
+    for package in packages:
+        allow(package)
     if os.environ["RANK"] == "0":
-        logging.basicConfig(
-            level=logging.INFO,
-            format="[%(asctime)s][%(name)s][%(levelname)s] - %(message)s",
-            handlers=[
-                logging.StreamHandler(sys.stdout),
-                logging.FileHandler(run.folder / "train.log"),
-            ],
-        )
+        log_to(Path(folder))
+    else:
+        logging.getLogger().setLevel(logging.ERROR)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    handler = get_error_handler()
+    handler.initialize()
     try:
-        fit(run)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+        fit(Run(folder))
+    except Interrupted as interruption:  # the process that started all this tells of it
+        sys.exit(128 + interruption.signum)
+    except Exception as error:
+        handler.record_exception(error)
+        sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """Standard input is a pipe that closes when the process that started all this is gone."""
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

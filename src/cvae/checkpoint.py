@@ -1,0 +1,65 @@
+"""Checkpoint files: tensors and plain values, there whole or not at all, read with care."""
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvae.errors import UserError
+from cvae.files import write_atomically
+
+
+def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint; whatever happens, the file holds the old content or the new.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content on the CPU; nothing in the file can run code.
+
+    Raises:
+        UserError: the file is missing, cut short or damaged, holds anything but tensors and plain
+            values, or would unpack to more than its own size.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: has the run been trained?")
+    try:
+        _check_size(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of the many kinds that broken bytes can raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} is damaged or not a checkpoint ({reason})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise UserError(f"{path} is not a checkpoint: it has no state_dict")
+    for tensor in _tensors(content):
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise UserError(f"{path} claims a tensor of {tuple(tensor.shape)} without its data")
+    return content
+
+
+def _check_size(path: Path) -> None:
+    """torch does not compress: what says it holds more than the file was not written by it."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it unpacks to more than its own size")
+
+
+def _tensors(node: Any) -> Iterator[Tensor]:
+    if isinstance(node, Tensor):
+        yield node
+    elif isinstance(node, Mapping):
+        for value in node.values():
+            yield from _tensors(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _tensors(value)

@@ -1,0 +1,48 @@
+"""Starts a worker for each process of a run with torchrun, and says which one failed first.
+
+`python -m cvae.training.agent PROCESSES FOLDER PACKAGE…`, with standard input a pipe from the
+process that wants the run trained.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from cvae.errors import UserError
+
+FAILURE = "failure.txt"  # in the run's folder, for the parent
+
+
+def main() -> None:
+    """Start the workers and wait for them; a failure's line goes into the run's folder."""
+    processes, folder, *packages = sys.argv[1:]
+    command = ["--standalone", f"--nproc-per-node={processes}", "-m", "cvae.training.worker"]
+    try:
+        torchrun.run(torchrun.parse_args([*command, folder, *packages]))
+    except SignalException as ended:
+        sys.exit(128 + ended.sigval)
+    except ChildFailedError as failed:
+        _, first = failed.get_first_failure()
+        Path(folder, FAILURE).write_text(_in_one_line(first, processes))
+        sys.exit(1)
+
+
+def _in_one_line(failure: ProcessFailure, processes: str) -> str:
+    """What went wrong in the process that failed first; a fault's traceback is shown as well."""
+    told = failure.error_file_data["message"]
+    if not isinstance(told, dict):  # it could not tell
+        return f"process {failure.local_rank + 1} of {processes} ended: {failure.message}"
+    kind, _, message = told["message"].partition(": ")
+    if kind == UserError.__name__:
+        return message
+    print(told["extraInfo"]["py_callstack"], file=sys.stderr)
+    return told["message"]
+
+
+if __name__ == "__main__":
+    logging.disable(logging.ERROR)  # torchrun's own account of what the parent says in one line
+    main()
