@@ -13,9 +13,16 @@ from omegaconf import OmegaConf
 import cvae  # noqa: F401  before torchmetrics and lightning, which need its torchvision
 from cvae.data.source import MNIST
 from cvae.train import CONF
+from warm import Command, Warm
 
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 
+TINY = (
+    "experiment=smoke",
+    "schedule=constant",  # a longer run then begins as a shorter one does
+    "trainer.max_epochs=3",
+    "trainer.enable_progress_bar=false",
+)
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -60,3 +67,51 @@ def train(mnist_root: str) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Starts commands in a moment; see warm.py."""
+    starter = Warm(tmp_path_factory.mktemp("outputs"))
+    yield starter
+    starter.close()
+
+
+@pytest.fixture(scope="session")
+def begin(warm: Warm, mnist_root: str) -> Callable[..., Command]:
+    """Starts the training of a tiny net in a folder: twenty steps an epoch, three epochs."""
+
+    def start(folder: Path, *overrides: str, **options: Any) -> Command:
+        arguments = (*TINY, f"data.root={mnist_root}", *overrides, f"hydra.run.dir={folder}")
+        return warm.start("cvae.train", *arguments, **options)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def resume(warm: Warm) -> Callable[..., Command]:
+    """Resumes the run in a folder and waits, unless told not to, until that has ended."""
+
+    def run(folder: Path | str, *changes: str, wait: bool = True, **options: Any) -> Command:
+        command = warm.start("cvae.resume", str(folder), *changes, **options)
+        return command.wait() if wait else command
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def reference(
+    begin: Callable[..., Command], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """The folder of a run that nothing interrupted; trained once for all tests that ask for it."""
+    folders: dict[tuple[str, ...], Path] = {}
+
+    def trained(*overrides: str) -> Path:
+        if overrides not in folders:
+            folder = tmp_path_factory.mktemp("reference")
+            command = begin(folder, *overrides).wait()
+            assert command.status == 0, command.output
+            folders[overrides] = folder
+        return folders[overrides]
+
+    return trained

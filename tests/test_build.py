@@ -1,3 +1,4 @@
+import inspect
 import pkgutil
 import re
 from collections.abc import Callable
@@ -8,11 +9,12 @@ import pytest
 import torch
 
 from cvae import networks
-from cvae.build import ALLOWED, build, check_targets
+from cvae.build import ALLOWED, build, check_arguments, check_targets
 from cvae.densities import GaussianHead
 from cvae.errors import UserError
 from cvae.networks import MLP
 from cvae.objectives import BetaElbo
+from cvae.options import OPTIONS
 
 MLP_NODE = {"_target_": "cvae.networks.MLP", "hidden": [8, 4], "activation": "relu"}
 HEAD = "cvae.densities.GaussianHead"
@@ -135,12 +137,12 @@ def test_nothing_is_built_when_one_nested_target_is_bad(monkeypatch: pytest.Monk
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "string for a number": ({"_target_": HEAD, "scale": "0.5"}, "head.scale=0.5"),
-    "bool for an integer": (DATA | {"batch_size": True}, "head.batch_size=True"),
+    "bool for an integer": (DATA | {"batch_size": True}, "head.batch_size=true"),
     "float for an integer": (DATA | {"batch_size": 8.0}, "head.batch_size=8.0"),
     "zero where positive": (DATA | {"batch_size": 0}, "head.batch_size=0"),
     "not a number": ({"_target_": HEAD, "scale": float("nan")}, "head.scale=nan"),
     "negative scale": ({"_target_": HEAD, "scale": -1.0}, "head.scale=-1.0"),
-    "null where a value is needed": (MLP_NODE | {"hidden": None}, "head.hidden=None"),
+    "null where a value is needed": (MLP_NODE | {"hidden": None}, "head.hidden=null"),
     "empty list": (MLP_NODE | {"hidden": []}, "head.hidden=[]"),
     "number for a list": (MLP_NODE | {"hidden": 8}, "head.hidden=8"),
     "bad element": (MLP_NODE | {"hidden": [8, -4]}, "head.hidden=[8, -4]"),
@@ -167,7 +169,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"_target_": "lightning.pytorch.Trainer", "max_epochs": "many"},
         "head.max_epochs=many",
     ),
-    "an optimizer's own check": ({"_target_": "torch.optim.Adam", "lr": -1.0}, "head: "),
+    "range of an optimizer's argument": (
+        {"_target_": "torch.optim.Adam", "lr": -1.0},
+        "head.lr=-1.0",
+    ),
     "missing argument": ({"_target_": "cvae.networks.MLP", "hidden": [8]}, "head: "),
     "what a partial cannot take": (
         {"_target_": "cvae.models.fixed_prior", "_partial_": True, "latent_dim": "two"},
@@ -208,3 +213,30 @@ def test_an_integer_will_do_for_a_real_number(value: float | None) -> None:
 @pytest.mark.parametrize("text", ["${oc.env:HOME}", "${seed}", "${oc.decode:1}", "???", "$HOME"])
 def test_strings_stay_plain_strings(text: str, tmp_path: Path) -> None:
     assert build(DATA | {"root": text}, "data").root == text
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_options_are_arguments_of_the_class(name: str) -> None:
+    parameters = inspect.signature(pkgutil.resolve_name(name)).parameters
+    assert name in ALLOWED
+    assert OPTIONS[name].keys() <= parameters.keys()
+
+
+def test_the_config_shows_every_option_of_the_trainer(
+    compose: Callable[..., dict[str, Any]],
+) -> None:
+    trainer = compose()["trainer"]
+    assert trainer.keys() - {"_target_"} == OPTIONS["lightning.pytorch.Trainer"].keys()
+
+
+def test_plain_values_are_checked_without_building_anything() -> None:
+    check_arguments({"a": [DATA, {"b": MLP_NODE}]})
+    with pytest.raises(UserError, match=r"^a\[1\]\.b\.hidden=0: Input should be a valid list"):
+        check_arguments({"a": [DATA, {"b": MLP_NODE | {"hidden": 0}}]})
+    with pytest.raises(UserError, match=r"^a\._target_=os\.system is not on"):
+        check_arguments({"a": BAD, "b": MLP_NODE | {"hidden": 0}})
+
+
+def test_a_name_that_does_not_exist_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"^n\.hiden: 'hiden' is not one of .*did you mean hidden"):
+        build(MLP_NODE | {"hiden": [8]}, "n")

@@ -76,7 +76,7 @@ def test_every_sensible_composition_trains_saves_and_loads(
         f"data.root={mnist_root}",
     )
     run = Run(tmp_path, config)
-    run.claim()
+    run.begin()
     torch.manual_seed(config["seed"])
     initial = run.build_model().state_dict()  # what the run starts from
     results = fit(run)

@@ -25,7 +25,7 @@ def _seed() -> None:
 
 def test_joint_linear_is_linear_on_the_concatenation() -> None:
     joint, linear = JointLinear([3, 1, 4], 5), nn.Linear(8, 5)
-    joint.load_state_dict(linear.state_dict())
+    linear.weight.data, linear.bias.data = torch.cat(list(joint.weights), 1), joint.bias.data
     parts = [torch.randn(7, size) for size in (3, 1, 4)]
     torch.testing.assert_close(joint(*parts), linear(torch.cat(parts, -1)))
 
@@ -39,7 +39,7 @@ def test_joint_linear_starts_as_linear_does() -> None:
     joint = JointLinear([3, 5], 4)
     torch.manual_seed(1)
     linear = nn.Linear(8, 4)
-    assert torch.equal(joint.weight, linear.weight)
+    assert torch.equal(torch.cat(list(joint.weights), 1), linear.weight)
     assert torch.equal(joint.bias, linear.bias)
 
 
@@ -83,7 +83,8 @@ def test_mlp_decoder_draws_vectors_and_mirrors_the_encoder() -> None:
     assert family.decoder([(D,)], (2, 7))(torch.randn(K, B, D)).shape == (K, B, 2, 7)
 
     def widths(network: nn.Module) -> list[int]:
-        return [part.out_features for part in network.modules() if isinstance(part, nn.Linear)]
+        layers = (m for m in network.modules() if isinstance(m, nn.Linear | JointLinear))
+        return [len(layer.bias) for layer in layers]
 
     assert widths(family.encoder([VECTOR], (2, D))) == [16, 12, 2 * D]
     assert widths(family.decoder([(D,)], (1, 7))) == [12, 16, 7]
@@ -160,6 +161,6 @@ def test_activation_is_the_one_asked_for(activation: str) -> None:
     functions = {"relu": torch.relu, "silu": nn.functional.silu, "gelu": nn.functional.gelu}
     function = functions.get(activation, torch.tanh)
     network = MLP([16], activation).encoder([VECTOR], (D,))  # type: ignore[arg-type]
-    first, last = (part for part in network.modules() if isinstance(part, nn.Linear))
+    first, last = (m for m in network.modules() if isinstance(m, nn.Linear | JointLinear))
     x = torch.randn(B, prod(VECTOR))
     torch.testing.assert_close(network(x), last(function(first(x))))

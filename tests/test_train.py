@@ -2,10 +2,8 @@
 
 import csv
 import json
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,49 +136,6 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     assert elbo("other", 4) != first
 
 
-def test_two_processes_train_the_run_that_one_trains(train: Command, tmp_path: Path) -> None:
-    whole = ("trainer.limit_val_batches=null", "trainer.limit_test_batches=null")
-    for trainer in ("cpu", "ddp_cpu"):
-        folder = f"hydra.run.dir={tmp_path / trainer}"
-        result = train(*SMOKE, *whole, f"trainer={trainer}", folder)
-        assert result.returncode == 0, result.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cpu", "ddp_cpu"]
-    one, two = (
-        json.loads((tmp_path / trainer / "metrics.json").read_text())
-        for trainer in ("cpu", "ddp_cpu")
-    )
-    assert two["device"].startswith("2 x cpu")
-    assert two["test/examples"] == one["test/examples"] == 10_000
-    for name, value in one.items():
-        if name.startswith(("val/", "test/")):
-            # the same sums in another order, after twenty steps of it
-            assert two[name] == pytest.approx(value, rel=1e-5), name
-    assert "training on 2 x cpu" in (tmp_path / "ddp_cpu" / "train.log").read_text()
-
-
-def test_a_terminated_parent_takes_its_processes_along(tmp_path: Path, mnist_root: str) -> None:
-    options = [*SMOKE, "trainer=ddp_cpu", "trainer.max_epochs=1000", f"data.root={mnist_root}"]
-    command = [sys.executable, "-m", "cvae.train", *options, f"hydra.run.dir={tmp_path}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as parent:
-        wait_for(lambda: (tmp_path / "checkpoints" / "last.ckpt").exists())
-        parent.send_signal(signal.SIGTERM)
-        assert parent.wait(30) != 0
-    wait_for(lambda: not processes_with(str(tmp_path)))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def processes_with(argument: str) -> list[int]:
-    """The running processes with an argument that holds the text."""
-    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
-    return [int(line.split()[0]) for line in listing.stdout.splitlines() if argument in line]
-
-
 def test_of_two_runs_in_one_folder_the_second_is_refused(train: Command, tmp_path: Path) -> None:
     folder = f"hydra.run.dir={tmp_path}"
     assert train(*SMOKE, "model.latent_dim=0", folder).returncode == 1  # leaves it free
@@ -199,50 +154,6 @@ def test_a_sweep_goes_on_after_a_bad_job(train: Command, tmp_path: Path) -> None
     assert "1 job of the sweep failed" in result.stderr
     finished = {path.parent.name for path in tmp_path.glob("*/metrics.json")}
     assert finished == {"0", "2"}
-
-
-@pytest.mark.parametrize(
-    ("overrides", "line"),
-    [
-        (["model=vae", "prior=learned"], "use model=cvae_learned_prior"),
-        (["model=unknown"], "Could not find 'model/unknown'"),
-        (["model.unknown=1"], "Key 'unknown' is not in struct"),
-        (["model.latent_dim=0"], "model.latent_dim=0: Input should be greater than 0"),
-        (["data.batch_size=-1"], "data.batch_size=-1: Input should be greater than 0"),
-        (["data.batch_size=50001"], "more than 50000 examples"),
-        (["data.binarize=sometimes"], "data.binarize=sometimes: Input should be 'dynamic'"),
-        (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
-        (["trainer.max_epochs=many"], "trainer.max_epochs=many: Input should be a valid integer"),
-        (["trainer.precision=bf16-true"], "one of 32-true, bf16-mixed, 16-mixed"),
-        (["trainer.limit_test_batches=0"], "a run ends with its test"),
-        (["trainer.max_epochs=-1", "trainer.max_time=00:00:01:00"], "give trainer.max_epochs or"),
-        (["+trainer.accumulate_grad_batches=2"], "give a larger data.batch_size"),
-        (["+trainer.fast_dev_run=true"], "use experiment=smoke"),
-        (["trainer.precision=16-mixed", "trainer.gradient_clip_val=1"], "optimizer.fused=false"),
-        (["seed=-1"], "data.seed=-1: Input should be greater than or equal to 0"),
-        (["seed=abc"], "data.seed=abc: Input should be a valid integer"),
-        (["trainer=multi_node", "trainer.accelerator=cpu", "trainer.devices=1"], "with torchrun"),
-        (["trainer=gpu"], "trainer.accelerator=gpu: no GPU"),
-        (["trainer=ddp_cpu", "data.batch_size=65"], "choose a multiple of 2"),
-        (["data.root=/nowhere"], "/nowhere has no train-images-idx3-ubyte"),
-        (["network.hidden=[]"], "network.hidden=[]: List should have at least 1 item"),
-        (["network=conv", "network.channels=[8,8,8]"], "give fewer channels"),
-    ],
-)
-def test_a_mistake_ends_with_a_line_that_says_what_to_change(
-    train: Command, tmp_path: Path, overrides: list[str], line: str
-) -> None:
-    result = train(*SMOKE, *overrides, f"hydra.run.dir={tmp_path}")
-    assert result.returncode == 1
-    assert line in result.stderr
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "metrics.json").exists()
-
-
-def test_the_whole_traceback_is_there_for_the_asking(train: Command, tmp_path: Path) -> None:
-    result = train(*SMOKE, "model.latent_dim=0", f"hydra.run.dir={tmp_path}", HYDRA_FULL_ERROR="1")
-    assert result.returncode == 1
-    assert "Traceback" in result.stderr
 
 
 @pytest.mark.slow

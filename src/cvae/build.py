@@ -7,13 +7,14 @@ name stands below. Prefixes would not do: `torch.optim.lr_scheduler.os.system` i
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from types import FunctionType
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
 from cvae.errors import UserError
+from cvae.options import OPTIONS
+from cvae.ranges import check_values
 
 ALLOWED = frozenset(
     {
@@ -41,8 +42,7 @@ ALLOWED = frozenset(
         "torch.optim.Adam",
     }
 )
-
-
+NOTATION = ("_target_", "_partial_")
 _packages: set[str] = set()  # the user's own
 
 
@@ -53,12 +53,14 @@ def allow(package: str) -> None:
     packages stays off the list.
 
     Raises:
-        UserError: there is no such package.
+        UserError: there is no such package, or it cannot be imported.
     """
+    if not all(part.isidentifier() for part in str(package).split(".")):
+        raise UserError(f"allow={package}: the name of one package is expected")
     try:
         importlib.import_module(package)
-    except ImportError as error:
-        raise UserError(f"allow={package}: {error}") from error
+    except Exception as error:  # of whatever the package does when it is imported
+        raise UserError(f"allow={package}: {type(error).__name__}: {error}") from error
     _packages.add(package)
 
 
@@ -68,18 +70,24 @@ def packages() -> list[str]:
 
 
 def _is_allowed(target: Any) -> bool:
-    if not isinstance(target, str):
-        return False
-    if target in ALLOWED:
-        return True
-    if not any(target.startswith(f"{package}.") for package in _packages):
+    return isinstance(target, str) and (
+        target in ALLOWED or any(_is_of(p, target) for p in _packages)
+    )
+
+
+def _is_of(package: str, target: str) -> bool:
+    """Whether it is a class or function that the package defines, not a road through it.
+
+    `my_package.os.system` is posix.system; `my_package.Popen` is subprocess.Popen.
+    """
+    if not target.startswith(f"{package}."):
         return False
     try:
         found = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError):
         return False
-    # its own name, not a road through it: my_package.os.system is posix.system
-    return f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}" == target
+    home = f"{getattr(found, '__module__', '')}."
+    return isinstance(found, type | FunctionType) and home.startswith(f"{package}.")
 
 
 def build(node: Mapping[str, Any], path: str, **given: Any) -> Any:
@@ -103,24 +111,33 @@ def build(node: Mapping[str, Any], path: str, **given: Any) -> Any:
     return _build(node, path, given)
 
 
-def check_targets(node: Any, path: str) -> None:
+def check_targets(node: Any, path: str = "") -> None:
     """Refuse a config that names anything that is not on the list, at whatever depth.
 
     Raises:
         UserError: naming the place and the target.
     """
-    if isinstance(node, Mapping):
-        target = node.get("_target_", "")
-        if "_target_" in node and not _is_allowed(target):
+    for place, mapping in _mappings(node, path):
+        if "_target_" in mapping and not _is_allowed(mapping["_target_"]):
             raise UserError(
-                f"{path}._target_={target} is not on the list of {__name__}; a class of your own "
-                "package comes with allow=PACKAGE"
+                f"{_join(place, '_target_')}={mapping['_target_']} is not on the list of "
+                f"{__name__}; a class of your own package comes with allow=PACKAGE"
             )
-        for key, value in node.items():
-            check_targets(value, f"{path}.{key}")
-    elif isinstance(node, list):
-        for position, value in enumerate(node):
-            check_targets(value, f"{path}[{position}]")
+
+
+def check_arguments(node: Any, path: str = "") -> None:
+    """Refuse a config with a key or a plain value that what it describes cannot take.
+
+    Nothing is built; `build` goes on to check arguments that are objects themselves.
+
+    Raises:
+        UserError: naming the key, the value and what it should be.
+    """
+    check_targets(node, path)
+    for place, mapping in _mappings(node, path):
+        if "_target_" in mapping:
+            plain = {key: value for key, value in mapping.items() if not _describes(value)}
+            check_values(_hints(mapping), _without_notation(plain), place)
 
 
 def _build(node: Any, path: str, given: Mapping[str, Any]) -> Any:
@@ -129,19 +146,17 @@ def _build(node: Any, path: str, given: Mapping[str, Any]) -> Any:
     if not isinstance(node, Mapping):
         return node
     arguments = {
-        key: _build(value, f"{path}.{key}", {})
-        for key, value in node.items()
-        if key not in ("_target_", "_partial_")
+        key: _build(value, _join(path, key), {}) for key, value in _without_notation(node).items()
     }
     if "_target_" not in node:
         return arguments
-    target = pkgutil.resolve_name(node["_target_"])
-    check_types(target, arguments, path)
     if twice := arguments.keys() & given.keys():
         raise UserError(f"{path}.{min(twice)}: set by the program, leave it out of the config")
+    check_values(_hints(node), arguments, path)
     waits = node.get("_partial_", False)
     if not isinstance(waits, bool):
         raise UserError(f"{path}._partial_={waits}: true or false is expected")
+    target = pkgutil.resolve_name(node["_target_"])
     try:
         make = partial(partial, target) if waits else target
         return make(**arguments, **given)
@@ -151,21 +166,39 @@ def _build(node: Any, path: str, given: Mapping[str, Any]) -> Any:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
 
 
-def check_types(target: Callable[..., Any], arguments: Mapping[str, Any], path: str) -> None:
-    """Compare values with the annotations of what they are passed to, ranges included.
-
-    Raises:
-        UserError: naming the key, the value and what it should be.
-    """
+def _hints(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The names and types of what a node's target takes from config."""
+    if node["_target_"] in OPTIONS:
+        return OPTIONS[node["_target_"]]
+    target = pkgutil.resolve_name(node["_target_"])
     constructor = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    hints = get_type_hints(inspect.unwrap(constructor), include_extras=True)
-    hints.pop("return", None)
-    for key, value in arguments.items():
-        if key not in hints:
-            raise UserError(f"{path}.{key}: {target.__qualname__} has no such argument")
-        adapter = TypeAdapter(hints[key], config=ConfigDict(arbitrary_types_allowed=True))
-        try:
-            adapter.validate_python(value, strict=True)
-        except ValidationError as error:
-            reasons = {detail["msg"] for detail in error.errors()}
-            raise UserError(f"{path}.{key}={value}: {', or '.join(sorted(reasons))}") from error
+    types = get_type_hints(inspect.unwrap(constructor), include_extras=True)
+    return {
+        name: types.get(name, Any)
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+
+
+def _mappings(node: Any, path: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Every mapping in a tree of config with its place, the outer before the inner."""
+    if isinstance(node, Mapping):
+        yield path, node
+        for key, value in node.items():
+            yield from _mappings(value, _join(path, key))
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            yield from _mappings(value, f"{path}[{position}]")
+
+
+def _describes(value: Any) -> bool:
+    """Whether an object is to be built somewhere in a value."""
+    return any("_target_" in mapping for _, mapping in _mappings(value, ""))
+
+
+def _without_notation(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in NOTATION}
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)

@@ -36,15 +36,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         _check_size(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        for tensor in _tensors(content):
+            _check_tensor(tensor)
+        if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+            raise ValueError("it has no state_dict")
     except Exception as error:  # of the many kinds that broken bytes can raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} is damaged or not a checkpoint ({reason})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise UserError(f"{path} is not a checkpoint: it has no state_dict")
-    for tensor in _tensors(content):
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise UserError(f"{path} claims a tensor of {tuple(tensor.shape)} without its data")
+        raise UserError(
+            f"{path} is damaged or not a checkpoint ({reason}): {_remedy(path)}"
+        ) from error
     return content
+
+
+def _remedy(path: Path) -> str:
+    others = [file for file in path.parent.glob("*.ckpt") if file.name != path.name]
+    copy = f"copy {others[0]} over it, or " if others else ""
+    return f"{copy}train the run again in another folder"
 
 
 def _check_size(path: Path) -> None:
@@ -52,6 +59,13 @@ def _check_size(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
             raise ValueError("it unpacks to more than its own size")
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        raise ValueError(f"it holds a tensor of {tuple(tensor.shape)} that is not plain")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"it claims a tensor of {tuple(tensor.shape)} without its data")
 
 
 def _tensors(node: Any) -> Iterator[Tensor]:

@@ -1,17 +1,25 @@
 """What all commands share: how they speak, and how they end."""
 
+import gc
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from cvae.errors import Interrupted, UserError
+from cvae.errors import Interrupted, UserError, unknown
 
 log = logging.getLogger(__name__)
 FORMAT = "[%(asctime)s][%(levelname)s] %(message)s"
@@ -37,11 +45,13 @@ def run_command(main: Callable[[], Any]) -> None:
     except MISTAKES as error:
         log_mistake(error)
         sys.exit(1)
+    finally:
+        gc.freeze()  # the interpreter would look through all of torch for garbage once more
 
 
 def log_mistake(error: BaseException) -> None:
     """Say in one line what went wrong, with the traceback for those who asked for it."""
-    log.error("%s", _in_one_line(error), exc_info=error if FULL_ERROR else None)
+    log.error("%s", " ".join(_message(error).split()), exc_info=error if FULL_ERROR else None)
 
 
 def log_to(folder: Path | None) -> None:
@@ -52,14 +62,51 @@ def log_to(folder: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, format=FORMAT, handlers=handlers, force=True)
 
 
-def _in_one_line(error: BaseException) -> str:
-    """An exception's message without line breaks, and its cause's where Hydra keeps it there."""
-    message = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        message += f" ({error.__cause__})"
-    return " ".join(message.split())
+@singledispatch
+def _message(error: BaseException) -> str:
+    """What to tell of a mistake: where Hydra speaks of its own doings, what the user typed."""
+    return str(error)
+
+
+@_message.register
+def _(error: OSError) -> str:
+    if not error.filename:
+        return error.strerror or str(error)
+    return f"{error.filename}: {error.strerror}: choose a folder that can be written"
+
+
+@_message.register
+def _(error: OverrideParseException) -> str:
+    *reason, _see = error.message.splitlines()
+    return f"{error.override}: not KEY=VALUE, or a value that needs quotes ({' '.join(reason)})"
+
+
+@_message.register
+def _(error: MissingConfigException) -> str:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    if not (group and error.options):
+        return str(error)
+    return str(unknown(f"{group}={choice}", choice, error.options))
+
+
+@_message.register
+def _(error: ConfigCompositionException) -> str:
+    cause = error.__cause__
+    return _message(cause) if isinstance(cause, OmegaConfBaseException) else str(error)
+
+
+@_message.register
+def _(error: OmegaConfBaseException) -> str:
+    if not (error.full_key and error.msg):
+        return str(error)
+    return f"{error.full_key}: {error.msg.splitlines()[0]}"
+
+
+@_message.register(ConfigAttributeError)
+@_message.register(ConfigKeyError)
+def _(error: ConfigAttributeError | ConfigKeyError) -> str:
+    there = error.parent_node if isinstance(error.parent_node, DictConfig) else ()
+    return str(unknown(str(error.full_key), str(error.key), there))
 
 
 def _interrupt(signum: int, _frame: object) -> None:

@@ -1,11 +1,14 @@
 """Files that are there whole or not at all."""
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
 
 from cvae.errors import UserError
+
+_LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -34,5 +37,6 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what `write_atomically` left in a folder when it was killed; nobody may write now."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    for file in folder.glob(".*.tmp"):
+        if _LEFTOVER.fullmatch(file.name):
+            file.unlink(missing_ok=True)

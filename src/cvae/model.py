@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -16,38 +15,26 @@ class Elbo:
     """One pass through a model, and the terms of its evidence lower bound, in nats an example.
 
     Attributes:
+        elbo: reconstruction − kl, always with β = 1, (B,).
+        reconstruction: E_q[log p(y|x,z)], estimated by the mean over the samples, (B,).
+        kl: KL(q(z|x,y) ‖ p(z|x)), (B,).
+        kl_per_dimension: KL(q(z_d|x,y) ‖ p(z_d|x)) in closed form, (B, d), never negative.
         log_likelihood: log p(y|x,z), (…, B).
         z: drawn from q(z|x,y), (…, B, d).
         posterior: q(z|x,y), a batch of B.
         prior: p(z|x), a batch of B.
     """
 
+    elbo: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    kl_per_dimension: Tensor
     log_likelihood: Tensor
     z: Tensor
     posterior: Distribution
     prior: Distribution
 
-    @cached_property
-    def reconstruction(self) -> Tensor:
-        """E_q[log p(y|x,z)], estimated by the mean over the samples, (B,)."""
-        return self.log_likelihood.reshape(-1, self.log_likelihood.shape[-1]).mean(0)
-
-    @cached_property
-    def kl_per_dimension(self) -> Tensor:
-        """KL(q(z_d|x,y) ‖ p(z_d|x)) in closed form, (B, d), never negative."""
-        return kl_per_dimension(self.posterior, self.prior)
-
-    @cached_property
-    def kl(self) -> Tensor:
-        """KL(q(z|x,y) ‖ p(z|x)), (B,)."""
-        return self.kl_per_dimension.sum(-1)
-
-    @cached_property
-    def elbo(self) -> Tensor:
-        """Reconstruction − kl, always with β = 1, (B,)."""
-        return self.reconstruction - self.kl
-
-    @cached_property
+    @property
     def log_weights(self) -> Tensor:
         """log w = log p(y|x,z) + log p(z|x) − log q(z|x,y), (…, B).
 
@@ -89,7 +76,20 @@ class ConditionalVAE(nn.Module):
         """
         posterior, prior = self.encoder(x, y), self.prior(x)
         z = self._latent(posterior, noise)
-        return Elbo(self.decoder(x, z).log_prob(y), z, posterior, prior)
+        log_likelihood = self.decoder(x, z).log_prob(y)
+        reconstruction = log_likelihood.reshape(-1, log_likelihood.shape[-1]).mean(0)
+        per_dimension = kl_per_dimension(posterior, prior)
+        kl = per_dimension.sum(-1)
+        return Elbo(
+            elbo=reconstruction - kl,
+            reconstruction=reconstruction,
+            kl=kl,
+            kl_per_dimension=per_dimension,
+            log_likelihood=log_likelihood,
+            z=z,
+            posterior=posterior,
+            prior=prior,
+        )
 
     def log_evidence(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
         """log p(y|x) ≈ log 1/K Σ_k w_k by importance sampling from q, (B,), nats.

@@ -34,7 +34,7 @@ class Networks(Protocol):
         ...
 
 
-class JointLinear(nn.Linear):
+class JointLinear(nn.Module):
     """A linear layer on the concatenation of its inputs, without concatenating them.
 
     W [a; b] + c = W_a a + W_b b + c, so that each part is computed at its own leading shape and
@@ -42,11 +42,15 @@ class JointLinear(nn.Linear):
     """
 
     def __init__(self, sizes: Sequence[int], out_features: int) -> None:
-        super().__init__(sum(sizes), out_features)
-        self.sizes = list(sizes)
+        super().__init__()
+        joint = nn.Linear(sum(sizes), out_features)  # draws the weights for all inputs together
+        parts = joint.weight.detach().split(list(sizes), dim=1)
+        # not views of one weight: the gradient of a split is a copy of the whole, every step
+        self.weights = nn.ParameterList([nn.Parameter(part.contiguous()) for part in parts])
+        self.bias = joint.bias
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        first, *others = self.weight.split(self.sizes, dim=1)
+        first, *others = self.weights
         output = F.linear(inputs[0], first, self.bias)
         for tensor, weight in zip(inputs[1:], others, strict=True):
             output = output + F.linear(tensor, weight)

@@ -73,7 +73,7 @@ class BetaElbo:
     """
 
     num_samples = 1
-    terms = TERMS
+    terms: tuple[str, ...] = TERMS
     monitor = "elbo"
 
     def __init__(

@@ -7,6 +7,7 @@ import sys
 from cvae.build import allow
 from cvae.command import log_to, run_command
 from cvae.errors import UserError
+from cvae.files import write_atomically
 from cvae.run import Run, find
 from cvae.training.launch import launch
 
@@ -32,10 +33,17 @@ def resume(run: Run, changes: list[str]) -> None:
             raise UserError(
                 f"{run.folder} is finished: trainer.max_epochs=NUMBER trains it for longer"
             )
+        config, begun = run.folder / "config.yaml", last.stat().st_mtime_ns
+        before = config.read_bytes()
         if changes:
             run.override(changes)
         log.info("resuming %s %s", run.folder, " ".join(changes))
-        launch(run)
+        try:
+            launch(run)
+        except UserError:
+            if last.stat().st_mtime_ns == begun:  # refused before anything was trained
+                write_atomically(config, before)
+            raise
 
 
 def main() -> None:

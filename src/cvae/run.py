@@ -1,22 +1,21 @@
 """A run's folder: its config, its checkpoints, its model. Nothing here needs Lightning or data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from cvae.build import build, check_targets
+from cvae.build import build, check_arguments
 from cvae.checkpoint import read_checkpoint
+from cvae.config import Config, check_config, parse
 from cvae.densities import Head
 from cvae.errors import UserError
 from cvae.files import remove_leftovers, write_atomically
 from cvae.model import ConditionalVAE
 
-Config = Mapping[str, Any]
 MODEL_PREFIX = "model."  # of the model's weights in a checkpoint
 OUTPUTS = Path("outputs")
 
@@ -70,23 +69,20 @@ class Run:
             changes: `trainer.KEY=VALUE`.
 
         Raises:
-            UserError: a change is of another form, or of anything else than the trainer.
+            UserError: a change is of another form, of anything else than the trainer, or to a value
+                that it cannot have; the folder is then as it was.
         """
         trainer = dict(self.config["trainer"])
         for change in changes:
             key, equals, value = change.partition("=")
             name = key.removeprefix("trainer.")
-            if not equals or name == key:
+            if not equals or name == key or name.startswith("_"):
                 raise UserError(
                     f"{change}: a run goes on with its own config, only trainer.KEY=VALUE can be "
                     "changed; for anything else start a new run"
                 )
-            if name.startswith("_") or name not in trainer:
-                known = ", ".join(key for key in trainer if not key.startswith("_"))
-                raise UserError(f"{change}: the trainer has {known}")
-            parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
-            assert isinstance(parsed, dict)
-            trainer[name] = parsed["value"]
+            trainer[name] = parse(f"value: {value}".encode(), change)["value"]
+        check_arguments(trainer, "trainer")
         self._given = {**self.config, "trainer": trainer}
         vars(self).pop("config")
         self._write(self.config)
@@ -100,17 +96,18 @@ class Run:
         """The resolved config, plain values only.
 
         Raises:
-            UserError: the folder is not a run, or its config names a target not on the list.
+            UserError: the folder is not a run, or its config is not one, or names a target that is
+                not on the list.
         """
         config = self._read() if self._given is None else self._given
-        check_targets(config, "config")
+        check_config(config)
         return config
 
     def _read(self) -> Config:
         path = self.folder / "config.yaml"
         if not path.is_file():
             raise UserError(f"{self.folder} is not a run's folder: it has no config.yaml")
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        config = parse(path.read_bytes(), str(path))
         if not isinstance(config, dict):
             raise UserError(f"{path} does not hold a run's config")
         return {str(key): value for key, value in config.items()}
@@ -173,13 +170,18 @@ def find(name: str) -> Run:
     """The run in a folder; `latest` is the one below outputs/ that last wrote a checkpoint.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a file that the program may write is a link.
     """
-    if name != "latest":
-        run = Run(name)
-        if not (run.folder / "config.yaml").is_file():
-            raise UserError(f"{name} is not a run's folder: it has no config.yaml")
-        return run
+    run = _latest() if name == "latest" else Run(name)
+    if not (run.folder / "config.yaml").is_file():
+        raise UserError(f"{name} is not a run's folder: it has no config.yaml")
+    for path in (*run.folder.iterdir(), *run.folder.glob("pictures/*")):
+        if path.is_symlink():  # a folder from elsewhere could have any file overwritten
+            raise UserError(f"{path} is a link: put what it leads to in its place")
+    return run
+
+
+def _latest() -> Run:
     checkpoints = list(OUTPUTS.glob("**/checkpoints/last.ckpt"))
     if not checkpoints:
         raise UserError(f"no run with a checkpoint below {OUTPUTS.resolve()}: name its folder")

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cvae.build import allow
 from cvae.command import MISTAKES, log_mistake, log_to, run_command
+from cvae.errors import UserError
 from cvae.run import Run
 from cvae.training.launch import is_first_process, launch
 
@@ -60,18 +61,30 @@ def main(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
+        if not (hydra_config.run.dir or hydra_config.mode is RunMode.MULTIRUN):
+            raise UserError("hydra.run.dir=: the name of a folder is missing")
         return train(config, folder)
     except MISTAKES as error:
         log_mistake(error)
     except Exception:
-        if hydra_config.mode is RunMode.RUN:
-            raise
         log.exception("a fault of the program")
+    if hydra_config.mode is RunMode.RUN:
+        sys.exit(1)
     failures.append(str(folder))
     return None
 
 
+def compose_and_train() -> None:
+    """Hydra's main; what it raises by itself is about the words of the command line."""
+    try:
+        main()
+    except ValueError as error:
+        words = " ".join(sys.argv[1:])
+        raise UserError(f"{words}: one of these is not GROUP=CHOICE ({error})") from error
+
+
 if __name__ == "__main__":
-    run_command(main)
+    run_command(compose_and_train)
     if failures:
-        sys.exit(f"failed: {', '.join(failures)}" if "-m" in sys.argv else 1)
+        jobs = "job" if len(failures) == 1 else "jobs"
+        sys.exit(f"{len(failures)} {jobs} of the sweep failed: {', '.join(failures)}")

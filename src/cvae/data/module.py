@@ -13,7 +13,7 @@ from cvae.data.source import SHAPES, Source
 from cvae.data.views import View
 from cvae.errors import UserError
 from cvae.noise import Stream, generator, rank_slice
-from cvae.ranges import Seed, Size
+from cvae.ranges import Seed, Size, Text
 
 NUM_TRAIN = 50_000  # of the standard split; the other 10,000 training images are for validation
 EVALUATION_BATCH = 500
@@ -94,7 +94,7 @@ class ImageData(LightningDataModule):
         batch_size: Size,
         split: Literal["standard", "full"] = "standard",
         seed: Seed = 0,
-        root: str | None = None,
+        root: Text | None = None,
     ) -> None:
         super().__init__()
         self.source, self.view, self.binarize, self.root = source, view, binarize, root

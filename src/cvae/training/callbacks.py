@@ -1,5 +1,6 @@
 """Callbacks: what a run shows while it trains, and when it stops early."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -19,6 +21,7 @@ from cvae.noise import Stream, generator
 from cvae.ranges import NonNegative, Size
 from cvae.training.recorder import Recorder
 
+log = logging.getLogger(__name__)
 BAR_EVERY = 20  # steps between two looks at the terms
 SAMPLES_PER_CONDITION = 8
 
@@ -35,7 +38,8 @@ class Bar(TQDMProgressBar):
         self.recorder = recorder
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
-        shown = {name: f"{float(value):.2f}" for name, value in self.recorder.latest.items()}
+        terms = zip(self.recorder.names, self.recorder.latest.tolist(), strict=True)
+        shown = {name: f"{value:.2f}" for name, value in terms}
         if (elbo := trainer.callback_metrics.get("val/elbo")) is not None:
             shown["val/elbo"] = f"{float(elbo):.2f}"
         return shown
@@ -126,12 +130,17 @@ class EarlyStopping(lightning_callbacks.EarlyStopping):
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
-        if not data.has_validation:
+        if not data.has_validation or trainer.limit_val_batches == 0:
             raise UserError(
-                "callbacks=early_stopping needs validation data, which data.split=full has none "
-                "of: leave out one of them"
+                "callbacks=early_stopping needs validation data, which data.split=full and "
+                "trainer.limit_val_batches=0 leave none of"
             )
         self.monitor = f"val/{pl_module.objective.monitor}"
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
+            log.info("early stopping ended the training in epoch %s", self.stopped_epoch + 1)
+            trainer.should_stop = True  # which checkpoints do not tell
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if pl_module.epochs_done >= pl_module.objective.warmup_epochs:

@@ -1,15 +1,19 @@
 """When a run writes its checkpoints, and how it stops when it is asked to."""
 
+import logging
+import os
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cvae.checkpoint import read_checkpoint, write_checkpoint
 from cvae.errors import Interrupted, UserError
@@ -17,6 +21,7 @@ from cvae.ranges import Positive
 from cvae.run import Run
 from cvae.training.recorder import Recorder
 
+log = logging.getLogger(__name__)
 # A wish to end; SIGUSR1 is how SLURM announces that it will take the machine away.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -42,7 +47,8 @@ class Checkpoints(Checkpoint):
     `best.ckpt` when the recorder has a new best.
 
     A signal is granted between two steps, where a run can be taken up again to the last bit. All
-    processes stop at the same step. A second signal ends the process at once.
+    processes stop at the same step. A second signal ends the process at once, and so does any
+    during the test, which can be done again.
 
     Args:
         run: whose folder they are written to.
@@ -56,12 +62,48 @@ class Checkpoints(Checkpoint):
         self._asked: int | None = None
         self._handlers: dict[int, Any] = {}
 
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        # With max_steps, Lightning would take up a run at an epoch's end as if in the middle of it.
+        trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse a checkpoint that lacks what Lightning would do without, and begin at step 0."""
+        if trainer.training:
+            data = type(trainer.datamodule).__qualname__  # type: ignore[attr-defined]
+            _check_keys(checkpoint, ("optimizer_states", "lr_schedulers", data))
+            _check_keys(checkpoint["callbacks"], (self.recorder.state_key,))
+            _check_keys(checkpoint["loops"]["fit_loop"], tuple(trainer.fit_loop.state_dict()))
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """What max_steps or max_time end early is an epoch to go on in, when there is more time."""
+        progress = checkpoint["loops"]["fit_loop"]
+        batches = progress["epoch_loop.batch_progress"]["current"]["ready"]
+        if batches < trainer.num_training_batches:
+            for count in progress["epoch_progress"].values():
+                count["processed"] = count["completed"]
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Say which file does not fit, when something is wrong with what is in it."""
+        restoring = trainer._checkpoint_connector._loaded_checkpoint
+        ours = isinstance(exception, UserError | MisconfigurationException)
+        if restoring and isinstance(exception, Exception) and not ours:
+            raise self._misfit(trainer, f"{type(exception).__name__}: {exception}") from exception
+
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._saved = time.monotonic()
+        for parameter, state in trainer.optimizers[0].state.items():
+            for name in ("exp_avg", "exp_avg_sq"):  # torch would find out in the middle of a step
+                if name in state and state[name].shape != parameter.shape:
+                    raise self._misfit(trainer, f"{name} is of another shape than its weights")
         self._handle_signals(self._ask)
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._handle_signals(_interrupt)
+        self._stop_if_asked(trainer)  # after the last checkpoint of training
+        self._handle_signals(self._stop)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -96,9 +138,18 @@ class Checkpoints(Checkpoint):
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         if trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False):
-            if self._asked == signal.SIGUSR1:
-                self._handlers[signal.SIGUSR1](signal.SIGUSR1, None)  # Lightning asks SLURM back
-            raise Interrupted(self._asked or signal.SIGTERM)
+            self._stop(self._asked or signal.SIGTERM, None)
+
+    def _stop(self, signum: int, _frame: object) -> None:
+        if signum == signal.SIGUSR1 and self.recorder.trainer.is_global_zero:
+            _requeue()
+        raise Interrupted(signum)
+
+    def _misfit(self, trainer: Trainer, reason: str) -> UserError:
+        return UserError(
+            f"{trainer.ckpt_path} does not fit {self.run.folder}/config.yaml ({reason}): "
+            "put the file back that belongs to it, or start a new run"
+        )
 
     def _save(self, trainer: Trainer, name: str) -> None:
         if not all(bool(p.isfinite().all()) for p in trainer.lightning_module.parameters()):
@@ -106,17 +157,30 @@ class Checkpoints(Checkpoint):
                 f"training diverged: weights are not finite after step {trainer.global_step}, the "
                 "checkpoint before is kept; try a lower optimizer.lr"
             )
-        trainer.save_checkpoint(
-            self.run.checkpoint(name), weights_only=False
-        )  # with all that goes on
+        for logger in trainer.loggers:
+            logger.save()  # or else a kill would lose points that no resumed run makes again
+        trainer.save_checkpoint(self.run.checkpoint(name), weights_only=False)
         if name == "last":
             self._saved = time.monotonic()
             if trainer.is_global_zero:
                 self.run.metrics.unlink(missing_ok=True)  # they were of an earlier end
 
 
-def _interrupt(signum: int, _frame: object) -> None:
-    raise Interrupted(signum)
+def _requeue() -> None:
+    """Put SLURM's job back into its queue, to run the same command again when there is room."""
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        log.warning("SLURM was not asked to put job %s back: %s", job, error)
+
+
+def _check_keys(content: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
 
 
 def _between(trainer: Trainer, batch_idx: int) -> bool:

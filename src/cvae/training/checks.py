@@ -1,44 +1,51 @@
-"""What a trainer's options may not be."""
+"""What a run's config may not ask for, though each of its values alone is one that it may have."""
+
+from typing import Any
 
 import torch
 
+from cvae.build import build, check_arguments
+from cvae.data.module import NUM_TRAIN, ImageData
+from cvae.data.source import SHAPES
 from cvae.errors import UserError
 from cvae.run import Config
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-
 
 def check_trainer(config: Config) -> None:
-    """Refuse what Lightning would accept and this program, or this machine, cannot do.
+    """Refuse what this program, or this machine, cannot do, before anything is built.
 
     Raises:
         UserError: naming the option and what to give instead.
     """
+    check_arguments(config)
     options = config["trainer"]
-    accelerator, precision = options["accelerator"], options["precision"]
+    accelerator = options["accelerator"]
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise UserError(
             f"trainer.accelerator={accelerator}: no GPU that torch {torch.__version__} can use "
             "is here: choose trainer=cpu"
         )
-    for name in ("fast_dev_run", "overfit_batches"):
-        if options.get(name):
-            raise UserError(f"trainer.{name} replaces the data's order: use experiment=smoke")
-    if options.get("accumulate_grad_batches", 1) != 1:
-        raise UserError("trainer.accumulate_grad_batches: give a larger data.batch_size instead")
-    if precision not in PRECISIONS:
-        raise UserError(
-            f"trainer.precision={precision}: densities are computed in float32, so it has to be "
-            f"one of {', '.join(PRECISIONS)}"
-        )
-    if options["limit_test_batches"] == 0:
-        raise UserError("trainer.limit_test_batches=0: a run ends with its test, give 1 or more")
     if (
-        precision == "16-mixed"
+        options["precision"] == "16-mixed"
         and options["gradient_clip_val"]
         and config["optimizer"].get("fused")
     ):
         # it unscales its gradients itself, too late to clip them
         raise UserError(
             "trainer.gradient_clip_val with trainer.precision=16-mixed needs optimizer.fused=false"
+        )
+    _check_validation(options, build(config["data"], "data"))
+
+
+def _check_validation(options: dict[str, Any], data: ImageData) -> None:
+    """Refuse to validate every so many batches if there are fewer in an epoch."""
+    every, limit = options["val_check_interval"], options["limit_train_batches"]
+    examples = NUM_TRAIN if data.has_validation else SHAPES["train-images-idx3-ubyte"][0]
+    batches = examples // data.batch_size
+    if limit is not None:
+        batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
+    if isinstance(every, int) and every > batches and options["check_val_every_n_epoch"]:
+        raise UserError(
+            f"trainer.val_check_interval={every} is more than the {batches} batches of an epoch: "
+            "give fewer, or a part of the epoch such as 0.5"
         )

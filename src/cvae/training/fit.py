@@ -23,6 +23,7 @@ from cvae.files import write_atomically
 from cvae.run import Run, density_label
 from cvae.training.callbacks import Bar
 from cvae.training.checkpoints import CheckpointFiles
+from cvae.training.compilation import compiler_errors
 from cvae.training.module import Training
 from cvae.training.recorder import Recorder
 from cvae.training.report import table
@@ -64,14 +65,15 @@ def fit(run: Run) -> dict[str, Any]:
     quieten()
     data: ImageData = build(run.config["data"], "data")
     seed_everything(data.seed, verbose=False)  # of the weights; noise has its own
-    module, recorder = _module(run), Recorder(run.folder)
+    module = _module(run)
+    recorder = Recorder(run.folder, module.objective.terms)
     last = run.checkpoint("last")
     begun = read_checkpoint(last) if last.is_file() else None
     trainer = _trainer(run, recorder, begun)
     log.info("training on %s", _devices(trainer))
     if begun is not None:
         log.info("going on in epoch %s from step %s", begun["epoch"] + 1, begun["global_step"])
-    with _mistakes(run):
+    with _mistakes(), compiler_errors():
         trainer.fit(module, datamodule=data, ckpt_path=last if begun else None)
         if not last.is_file():
             raise UserError("nothing was trained: give trainer.max_epochs or max_steps 1 or more")
@@ -100,7 +102,7 @@ def fit(run: Run) -> dict[str, Any]:
 
 
 @contextmanager
-def _mistakes(run: Run) -> Iterator[None]:
+def _mistakes() -> Iterator[None]:
     """Say in one line what Lightning or torch refuse because of the config, folder or machine."""
     try:
         yield
@@ -168,6 +170,7 @@ def _module(run: Run) -> Training:
         schedule=build(config["schedule"], "schedule"),
         batch_size=config["data"]["batch_size"],
         seed=config["seed"],
+        compiled=config["compile"],
     )
 
 

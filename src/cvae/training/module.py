@@ -1,7 +1,7 @@
 """The LightningModule: one step of training, validation and test over any composition."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,9 +13,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from cvae.data.module import Batch
 from cvae.errors import UserError
 from cvae.metrics import Moments
-from cvae.model import ConditionalVAE, Elbo
+from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator, rank_slice
 from cvae.objectives import Objective, Terms
+from cvae.training.compilation import compile_objective
 
 ACTIVE_UNIT = 0.01  # variance over the data of E_q[z_d]; Burda et al. 2016, section 5.2
 SPLITS = ("val", "test")
@@ -31,6 +32,7 @@ class Training(LightningModule):
         schedule: from the fraction of training done to the learning rate's factor.
         batch_size: of a training step, over all processes together.
         seed: of the noise of training.
+        compiled: whether training steps run under `torch.compile`; validation and test never do.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class Training(LightningModule):
         schedule: Callable[[float], float],
         batch_size: int,
         seed: int,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self.optimizer, self.schedule = optimizer, schedule
         self.batch_size, self.seed = batch_size, seed
+        self.train_objective = compile_objective(objective) if compiled else objective
         vectors = ("kl_per_dimension", "posterior_mean")
         self.moments = nn.ModuleDict(
             {name: Moments() for name in objective.terms}
@@ -60,13 +64,15 @@ class Training(LightningModule):
         return self.global_step / max(1, self.trainer.num_training_batches)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The loss, and the ELBO's terms as detached means for callbacks to keep."""
+        """The loss, and `terms`: the means of the objective's terms in their order, (T,)."""
         noise = self._training_noise(batch.x.device)
-        terms = self._terms(batch, noise)
-        means = {name: value.mean() for name, value in terms.by_name().items()}
-        if not means["loss"].isfinite():
-            raise UserError(self._divergence(means, terms.elbo))
-        return {name: mean if name == "loss" else mean.detach() for name, mean in means.items()}
+        terms = self.train_objective(self.model, batch.x, batch.y, noise, self.epochs_done)
+        loss = terms.loss.mean()
+        if not math.isfinite(loss.item()):
+            raise UserError(self._divergence(terms))
+        with torch.no_grad():
+            means = torch.stack(list(terms.by_name().values())).mean(-1)
+        return {"loss": loss, "terms": means}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step("val", batch)
@@ -90,9 +96,6 @@ class Training(LightningModule):
         schedule = LambdaLR(optimizer, lambda step: self.schedule((step + 1) / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _terms(self, batch: Batch, noise: Tensor) -> Terms:
-        return self.objective(self.model, batch.x, batch.y, noise, self.epochs_done)
-
     def _training_noise(self, device: torch.device) -> Tensor:
         """This rank's share of the global batch's ε for this step, (num_samples, B, d)."""
         latent = generator(Stream.LATENT, self.seed, self.global_step, device=device)
@@ -114,7 +117,8 @@ class Training(LightningModule):
         return self._fixed_noise[split][position.cpu()].to(position.device).transpose(0, 1)
 
     def _evaluation_step(self, split: str, batch: Batch) -> None:
-        terms = self._terms(batch, self._evaluation_noise(split, batch.position))
+        noise = self._evaluation_noise(split, batch.position)
+        terms = self.objective(self.model, batch.x, batch.y, noise, self.epochs_done)
         values = terms.by_name()
         values["kl_per_dimension"] = terms.elbo.kl_per_dimension
         values["posterior_mean"] = terms.elbo.posterior.mean
@@ -140,12 +144,14 @@ class Training(LightningModule):
         self.log(f"{split}/active_units", active.sum().double())
         self.log(f"{split}/examples", results["loss"]["count"], logger=False)
 
-    def _divergence(self, means: Mapping[str, Tensor], elbo: Elbo) -> str:
+    def _divergence(self, terms: Terms) -> str:
         """One line about a loss that is not finite: where it happened and what it came from."""
-        broken = [name for name, mean in means.items() if not mean.isfinite()]
+        values = terms.by_name().items()
+        broken = [name for name, value in values if not value.isfinite().all()]
+        densities = {"q(z|x,y)": terms.elbo.posterior, "p(z|x)": terms.elbo.prior}
         scales = (
-            f"{name} {float(density.stddev.log().max()):.3g}"
-            for name, density in (("q(z|x,y)", elbo.posterior), ("p(z|x)", elbo.prior))
+            f"{name} {density.stddev.detach().log().max().item():.3g}"
+            for name, density in densities.items()
         )
         return (
             f"training diverged in epoch {self.current_epoch + 1}, step {self.global_step + 1}: "

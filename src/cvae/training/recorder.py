@@ -3,9 +3,11 @@
 import csv
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -25,9 +27,10 @@ class Recorder(Callback):
 
     Args:
         folder: the run's.
+        names: of the objective's terms.
 
     Attributes:
-        latest: the terms of the latest step.
+        latest: the terms of the latest step, in that order.
         rows: of `metrics.csv`, one an epoch.
         best: validation's numbers, epoch and step where the objective's monitor was highest.
         wall: seconds since the run began, pauses between interruption and resumption not counted.
@@ -35,13 +38,13 @@ class Recorder(Callback):
         examples: trained on, over all processes.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "metrics.csv"
-        self.latest: dict[str, Tensor] = {}
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.path, self.names = folder / "metrics.csv", names
+        self.latest = torch.full((len(names),), torch.nan)
         self.rows: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         self.seconds, self.examples = 0.0, 0
-        self._sums: dict[str, Tensor] = {}  # of this epoch's steps
+        self._sums = torch.zeros(len(names), dtype=torch.float64)  # over this epoch's steps
         self._steps = 0
         self._validation: dict[str, float] = {}  # the latest of this epoch
         self._started = time.perf_counter()
@@ -54,35 +57,34 @@ class Recorder(Callback):
         self.trainer = trainer
 
     def state_dict(self) -> dict[str, Any]:
-        sums = {name: self._over_ranks(total) for name, total in self._sums.items()}
-        return {
-            **{name: getattr(self, name) for name in KEPT},
-            "wall": self.wall,
-            "sums": sums,
-        }
+        kept = {name: getattr(self, name) for name in KEPT}
+        return {**kept, "wall": self.wall, "sums": self._over_ranks(self._sums)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if not self.trainer.training:
+            return  # the test's weights may be of an epoch long before the last
         for name in KEPT:
             setattr(self, name, state_dict[name])
         self._sums = state_dict["sums"]
         self._started = time.perf_counter() - state_dict["wall"]
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        device = trainer.strategy.root_device
-        self._sums = {name: total.to(device) for name, total in self._sums.items()}
+        self._sums = self._sums.to(trainer.strategy.root_device)
+        # an epoch that max_steps ended early, and that now goes on, has a row already
+        self.rows = [row for row in self.rows if row["epoch"] <= trainer.current_epoch]
         self._clock = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._sums, self._steps, self._validation = {}, 0, {}
+        self._sums, self._steps, self._validation = torch.zeros_like(self._sums), 0, {}
         self._clock = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.latest = {name: value.detach() for name, value in outputs.items()}
-        for name, value in self.latest.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.double()
+        self.latest = outputs["terms"]
+        self._sums += self.latest
         self._steps += 1
+        _count_points(trainer)
         self.examples += pl_module.batch_size
         if trainer.global_step % LOG_EVERY == 0:
             self._log_step(trainer, pl_module)
@@ -100,12 +102,11 @@ class Recorder(Callback):
             self.best = self._validation
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        means = {
-            f"train/{name}": float(self._over_ranks(total)) / self._steps
-            for name, total in self._sums.items()
-        }
-        self.rows = [*self.rows, self._validation | self._position(trainer) | means]
-        self._write(pl_module.objective.terms)
+        means = (self._over_ranks(self._sums) / self._steps).tolist()
+        train = {f"train/{name}": mean for name, mean in zip(self.names, means, strict=True)}
+        self.rows = [*self.rows, self._validation | self._position(trainer) | train]
+        self._write()
+        _count_points(trainer)
 
     def _position(self, trainer: Trainer) -> dict[str, float]:
         return {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
@@ -116,7 +117,7 @@ class Recorder(Callback):
         return reduced
 
     def _log_step(self, trainer: Trainer, pl_module: Any) -> None:
-        numbers = {name: float(self._over_ranks(value)) for name, value in self.latest.items()}
+        numbers = dict(zip(self.names, self._over_ranks(self.latest).tolist(), strict=True))
         numbers |= pl_module.objective.settings(pl_module.epochs_done)
         numbers["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         logged = {f"train/{name}": number for name, number in numbers.items()}
@@ -124,13 +125,21 @@ class Recorder(Callback):
             logger.log_metrics(logged, step=trainer.global_step)
 
     @rank_zero_only
-    def _write(self, terms: tuple[str, ...]) -> None:
-        columns = ["epoch", "step", *(f"train/{name}" for name in terms)]
-        columns += [f"val/{name}" for name in terms]
-        columns += [f"val/{name}_standard_error" for name in terms]
+    def _write(self) -> None:
+        columns = ["epoch", "step", *(f"train/{name}" for name in self.names)]
+        columns += [f"val/{name}" for name in self.names]
+        columns += [f"val/{name}_standard_error" for name in self.names]
         columns += ["val/active_units", "val/examples"]
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns, restval="")
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.path, text.getvalue().encode())  # whole, whenever the run is killed
+
+
+def _count_points(trainer: Trainer) -> None:
+    """Let Lightning log validation and test at the number of steps done, as we do for training.
+
+    Its own count is one less in validation, and off by one after some resumptions.
+    """
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step

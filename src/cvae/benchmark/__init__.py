@@ -1,0 +1,1 @@
+"""What a training step costs here, against what it has to cost."""

@@ -1,0 +1,177 @@
+"""Programs that train the same nets, and the matrix products that none of them can do without.
+
+The nets are a plain VAE's, 784-512-512 with z of 256; a step draws fresh binary pixels and fresh
+noise and ends with a fused Adam. Each contender returns the seconds that its steps took.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from cvae.data.pixels import binarize, uniform_bytes
+from cvae.data.source import MNIST
+from cvae.data.views import Label
+from cvae.densities import BernoulliHead
+from cvae.model import ConditionalVAE
+from cvae.models import fixed_prior, vae
+from cvae.networks import MLP
+from cvae.objectives import BetaElbo, Terms
+from cvae.run import Run
+from cvae.train import CONF
+from cvae.training.compilation import compile_objective, compiler_errors
+from cvae.training.fit import fit
+
+PIXELS, HIDDEN, LATENT, RATE = 784, [512, 512], 256, 1e-3
+Evaluate = Callable[[ConditionalVAE, Tensor, Tensor, Tensor, float], Terms]
+
+
+def cvae(batch_size: int, steps: int, device: torch.device) -> float:
+    """What `cvae.train` does, with its bar, TensorBoard and callbacks."""
+    overrides = [
+        "name=benchmark",
+        "model=vae",
+        f"network.hidden={HIDDEN}",
+        f"model.latent_dim={LATENT}",
+        f"optimizer.lr={RATE}",
+        f"data.batch_size={batch_size}",
+        f"trainer.accelerator={_accelerator(device)}",
+        f"trainer.limit_train_batches={steps}",
+        f"trainer.max_steps={steps}",
+        "trainer.limit_val_batches=1",
+        "trainer.limit_test_batches=1",
+    ]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config: Any = OmegaConf.to_container(hydra.compose("train", overrides), resolve=True)
+    del config["allow"]
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(folder, config)
+        run.begin()
+        speed: float = fit(run)["images_per_second"]
+    return steps * batch_size / speed
+
+
+def bare(batch_size: int, steps: int, device: torch.device) -> float:
+    """The same model, objective and draws in a plain loop over tensors in memory."""
+    return _loop(BetaElbo(), batch_size, steps, device)
+
+
+def compiled(batch_size: int, steps: int, device: torch.device) -> float:
+    """The plain loop under `torch.compile`, the time to compile left out."""
+    objective = compile_objective(BetaElbo())
+    with compiler_errors():
+        _loop(objective, batch_size, 3, device)
+    return _loop(objective, batch_size, steps, device)
+
+
+def _loop(objective: Evaluate, batch_size: int, steps: int, device: torch.device) -> float:
+    arrays = MNIST().load(None)
+    images, labels = arrays.train_images.to(device), arrays.train_labels.to(device)
+    model, view = _model().to(device), Label()
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+    draws = torch.Generator(device).manual_seed(0)
+    started = _now(device)
+    for order in islice(_orders(len(images), batch_size), steps):
+        index = order.to(device)
+        pixels = binarize(images[index], uniform_bytes((batch_size, 28, 28), draws))
+        noise = torch.randn((1, batch_size, LATENT), device=device, generator=draws)
+        x, y = view(pixels, labels[index])
+        loss = objective(model, x, y, noise, 0.0).loss.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return _now(device) - started
+
+
+def usual(batch_size: int, steps: int, device: torch.device) -> float:
+    """Lightning over torchvision's data set, one image at a time."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder, "MNIST", "raw")  # where torchvision looks
+        raw.parent.mkdir()
+        raw.symlink_to(MNIST().folder(None).resolve())
+        images = datasets.MNIST(folder, transform=transforms.ToTensor())
+        module = Usual()
+        trainer = Trainer(
+            accelerator=_accelerator(device),
+            devices=1,
+            max_steps=steps,
+            default_root_dir=folder,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, DataLoader(images, batch_size, shuffle=True, drop_last=True))
+    return module.seconds
+
+
+class Usual(LightningModule):
+    """A LightningModule as tutorials write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model, self.objective = _model(), BetaElbo()
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        noise = torch.randn((1, len(images), LATENT), device=images.device)
+        x, y = F.one_hot(labels, 10).float(), torch.bernoulli(images)
+        loss = self.objective(self.model, x, y, noise, 0.0).loss.mean()
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=RATE, fused=True)
+
+    def on_train_start(self) -> None:
+        self.started = _now(self.device)
+
+    def on_train_end(self) -> None:
+        self.seconds = _now(self.device) - self.started
+
+
+def floor(batch_size: int, steps: int, device: torch.device) -> float:
+    """The matrix products of the step: forward, and backward for weights and for inputs."""
+    encoder, decoder = [PIXELS, *HIDDEN, 2 * LATENT], [LATENT, *HIDDEN[::-1], PIXELS]
+    layers = []
+    for inputs, outputs in (*pairwise(encoder), *pairwise(decoder)):
+        weight = torch.randn(outputs, inputs, device=device)
+        given, result = (torch.randn(batch_size, size, device=device) for size in (inputs, outputs))
+        layers.append((given, weight, result, torch.empty_like(weight), torch.empty_like(given)))
+    started = _now(device)
+    for _ in range(steps):
+        for position, (given, weight, result, grad_weight, grad_given) in enumerate(layers):
+            torch.mm(given, weight.t(), out=result)
+            torch.mm(result.t(), given, out=grad_weight)
+            if position > 0:  # the pixels need no gradient
+                torch.mm(result, weight, out=grad_given)
+    return _now(device) - started
+
+
+def _model() -> ConditionalVAE:
+    networks = MLP(HIDDEN, "relu")
+    return vae((10,), (1, 28, 28), networks, fixed_prior, BernoulliHead(), LATENT)
+
+
+def _orders(size: int, batch_size: int) -> Iterator[Tensor]:
+    while True:
+        yield from torch.randperm(size).split(batch_size)[: size // batch_size]
+
+
+def _accelerator(device: torch.device) -> str:
+    return "gpu" if device.type == "cuda" else "cpu"
+
+
+def _now(device: torch.device) -> float:
+    """The clock once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()

@@ -1,0 +1,158 @@
+"""Several processes train the run that one trains, and end together."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from folders import load, results, step
+from warm import PATIENCE, Command
+
+Begin = Callable[..., Command]
+TWO = "trainer=ddp_cpu"
+ENDLESS = ("trainer.limit_train_batches=100", "trainer.max_epochs=1000", TWO)
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    with (folder / "metrics.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_fifty_steps_have_the_same_terms_on_two_processes(begin: Begin, tmp_path: Path) -> None:
+    """An epoch a step, so that the table has a row a step."""
+    steps = ("trainer.limit_train_batches=1", "trainer.max_epochs=50")
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, trainer in ((one, "trainer=cpu"), (two, TWO)):
+        command = begin(folder, *steps, trainer).wait()
+        assert command.status == 0, command.output
+    assert len(rows(one)) == len(rows(two)) == 50
+    for first, second in zip(rows(one), rows(two), strict=True):
+        for term in ("elbo", "reconstruction", "kl", "loss"):
+            # float32 sums in another order, and fifty steps of what comes of it
+            assert second[f"train/{term}"] == pytest.approx(first[f"train/{term}"], rel=1e-5)
+    assert results(two)["device"].startswith("2 x cpu")
+    assert "training on 2 x cpu" in (two / "train.log").read_text()
+
+
+def test_any_number_of_processes_evaluates_each_example_once(begin: Begin, tmp_path: Path) -> None:
+    """The weights stay as they began, so that only the evaluation can differ."""
+    whole = ("trainer.limit_val_batches=null", "trainer.limit_test_batches=null")
+    still = ("optimizer.lr=0.0", "trainer.limit_train_batches=1", "trainer.max_epochs=1")
+    found = []
+    for processes in (1, 2, 3):  # three do not divide 10,000
+        folder = tmp_path / str(processes)
+        options = ("data.batch_size=66", "trainer=ddp_cpu", f"trainer.devices={processes}")
+        command = begin(folder, *whole, *still, *options).wait()
+        assert command.status == 0, command.output
+        found.append(results(folder))
+    one = {name: value for name, value in found[0].items() if name.startswith(("val/", "test/"))}
+    assert one["val/examples"] == one["test/examples"] == 10_000
+    for other in found[1:]:
+        # float64 sums; the float32 products of other batch sizes differ in their last digits
+        assert {name: other[name] for name in one} == pytest.approx(one, rel=1e-6)
+
+
+RANKS = """
+import json, os, sys
+from pathlib import Path
+from cvae.run import Run
+from cvae.training.fit import fit
+found = fit(Run(sys.argv[1]))
+note = Path(sys.argv[1], "rank" + os.environ["RANK"])
+note.write_text(json.dumps([found["best"], found["best_epoch"]]))
+"""
+
+
+@pytest.mark.slow
+def test_every_process_sees_the_same_best(begin: Begin, tmp_path: Path) -> None:
+    assert begin(tmp_path, "trainer.max_epochs=0").wait().status == 1  # leaves its config
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        config.read_text()
+        .replace("max_epochs: 0", "max_epochs: 3")
+        .replace("devices: 1", "devices: 2")
+        .replace("strategy: auto", "strategy: ddp")
+    )
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *torchrun, script, tmp_path], env=environment, check=True)
+    assert (tmp_path / "rank0").read_text() == (tmp_path / "rank1").read_text()
+
+
+@pytest.mark.parametrize(
+    "signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_stopped_processes_end_together_and_go_on_together(
+    begin: Begin, resume: Begin, tmp_path: Path, signum: signal.Signals
+) -> None:
+    command = begin(tmp_path, *ENDLESS)
+    command.until((tmp_path / "checkpoints" / "last.ckpt").exists)
+    started = time.monotonic()
+    command.send(signum)
+    assert command.wait().status == 128 + signum
+    # torchrun kills after thirty seconds what does not end by itself
+    assert time.monotonic() - started < 25
+    assert f"interrupted by {signum.name}: python -m cvae.resume {tmp_path}" in command.output
+    assert "Traceback" not in command.output
+    assert not processes_with(str(tmp_path))
+    epochs = step(tmp_path) // 100 + 1
+    assert resume(tmp_path, f"trainer.max_epochs={epochs}").status == 0
+    whole = tmp_path / "whole"
+    assert begin(whole, *ENDLESS, f"trainer.max_epochs={epochs}").wait().status == 0
+    resumed, straight = (load(folder / "checkpoints" / "last.ckpt") for folder in (tmp_path, whole))
+    for name, weights in straight["state_dict"].items():
+        assert weights.equal(resumed["state_dict"][name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_death_of_one_process_ends_all_with_a_line(
+    begin: Begin, tmp_path: Path, rank: int
+) -> None:
+    command = begin(tmp_path, *ENDLESS)
+    command.until((tmp_path / "checkpoints" / "last.ckpt").exists)
+    os.kill(processes_with("cvae.training.worker " + str(tmp_path))[rank], signal.SIGKILL)
+    assert command.wait().status == 1
+    (line,) = [line for line in command.output.splitlines() if "[ERROR]" in line]
+    assert "of 2 ended: Signal 9 (SIGKILL)" in line
+    assert "Traceback" not in command.output
+    assert not processes_with(str(tmp_path))
+    load(tmp_path / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.slow
+def test_a_mistake_that_only_the_processes_find_is_told_once(begin: Begin, tmp_path: Path) -> None:
+    command = begin(tmp_path, TWO, "optimizer.lr=1e30").wait()
+    assert command.status == 1
+    (line,) = [line for line in command.output.splitlines() if "[ERROR]" in line]
+    assert "training diverged in epoch 1, step" in line
+    assert "Traceback" not in command.output
+
+
+@pytest.mark.slow
+def test_when_the_parent_is_killed_its_processes_end(begin: Begin, tmp_path: Path) -> None:
+    command = begin(tmp_path, *ENDLESS)
+    command.until((tmp_path / "checkpoints" / "last.ckpt").exists)
+    command.send(signal.SIGKILL)
+    command.wait()
+    end = time.monotonic() + PATIENCE
+    while processes_with(str(tmp_path)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    load(tmp_path / "checkpoints" / "last.ckpt")
+
+
+def processes_with(text: str) -> list[int]:
+    """The running processes whose command line holds the text, the oldest first."""
+    listing = subprocess.run(
+        ["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True
+    )
+    return [int(line.split()[0]) for line in listing.stdout.splitlines() if text in line]

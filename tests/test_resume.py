@@ -1,0 +1,285 @@
+"""A run that is interrupted and resumed is the run that never was, to the last bit."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvae.training import checkpoints
+from folders import differences, load, points, results, step
+from warm import Command, signal_at
+
+Begin = Callable[..., Command]
+Reference = Callable[..., Path]
+STEPS_PER_EPOCH = 20
+LONG = (
+    "trainer.limit_train_batches=300",
+    "trainer.max_epochs=2",
+    "checkpoint.every_minutes=0.001",
+)
+NEVER_BETTER = (
+    "callbacks=early_stopping",
+    "callbacks.early_stopping.patience=1",
+    "callbacks.early_stopping.min_delta=1000",
+)
+
+
+STEP_END, VALIDATION_END, TRAIN_END, TEST_STEP = (
+    "Recorder.on_train_batch_end",
+    "Recorder.on_validation_end",
+    "Recorder.on_train_end",
+    "Training.test_step",
+)
+
+
+def test_a_run_stopped_at_any_time_and_resumed_ends_like_one_never_stopped(
+    begin: Begin, resume: Begin, reference: Reference, tmp_path: Path
+) -> None:
+    """The signals come from outside, each a while into an epoch."""
+    whole = reference(*LONG)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    command = begin(tmp_path, *LONG)
+    command.until(last.exists)
+    command.send(signal.SIGTERM)
+    assert command.wait().status == 128 + signal.SIGTERM
+    assert_one_line(command, f"interrupted by SIGTERM: python -m cvae.resume {tmp_path} goes on")
+    before = step(tmp_path)
+    assert before % 300, "the signal was to be in the middle of an epoch"
+
+    command = resume_until(resume, tmp_path, before)
+    command.send(signal.SIGINT)
+    assert command.wait().status == 128 + signal.SIGINT
+    assert_one_line(command, f"interrupted by SIGINT: python -m cvae.resume {tmp_path} goes on")
+    assert step(tmp_path) % 300
+
+    assert resume(tmp_path).status == 0
+    assert differences(whole, tmp_path) == []
+    assert points(tmp_path) == points(whole)
+    assert len(points(whole)["train/elbo"]) == 12
+    assert len(points(whole)["val/elbo"]) == 2
+
+
+def resume_until(resume: Begin, folder: Path, after: int) -> Command:
+    """A resumption that has come further than a step."""
+    command = resume(folder, wait=False)
+    last = folder / "checkpoints" / "last.ckpt"
+    command.until(lambda: step(folder) > after if last.exists() else False)
+    return command
+
+
+def assert_one_line(command: Command, text: str) -> None:
+    """The error is one line of the log, the last, with a text in it, and no traceback."""
+    lines = command.output.strip().splitlines()
+    assert text in lines[-1], command.output
+    assert "ERROR" in lines[-1]
+    assert sum("ERROR" in line for line in lines) == 1
+    assert "Traceback" not in command.output
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place", "at_step"),
+    [
+        pytest.param([], VALIDATION_END, 40, id="validation"),
+        pytest.param(["trainer.val_check_interval=8"], STEP_END, 28, id="validation is due"),
+        pytest.param(["trainer.check_val_every_n_epoch=2"], STEP_END, 50, id="few validations"),
+        pytest.param(["data.split=full"], STEP_END, 30, id="no validation"),
+        pytest.param(["trainer.max_steps=50"], STEP_END, 40, id="an epoch's end, max_steps"),
+    ],
+)
+def test_wherever_a_run_was_stopped_it_goes_on_exactly(
+    begin: Begin,
+    resume: Begin,
+    reference: Reference,
+    tmp_path: Path,
+    overrides: list[str],
+    place: str,
+    at_step: int,
+) -> None:
+    command = begin(tmp_path, *overrides, before=signal_at(place, signal.SIGTERM, at_step)).wait()
+    assert command.status == 128 + signal.SIGTERM, command.output
+    assert at_step <= step(tmp_path) <= at_step + 1, "at once, or after the validation that is due"
+    assert resume(tmp_path).status == 0
+    whole = reference(*overrides)
+    assert differences(whole, tmp_path) == []
+    assert points(tmp_path) == points(whole)
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("trainer.max_epochs=2", "trainer.max_epochs=3"),
+        ("trainer.max_steps=40", "trainer.max_steps=50"),
+        ("trainer.max_steps=30", "trainer.max_steps=50"),
+    ],
+)
+def test_a_run_trained_for_longer_is_the_longer_run(
+    begin: Begin, resume: Begin, reference: Reference, tmp_path: Path, short: str, long: str
+) -> None:
+    """At an epoch's end and within, where the last row of the table was of a part of an epoch."""
+    assert begin(tmp_path, short).wait().status == 0
+    command = resume(tmp_path, long)
+    assert command.status == 0, command.output
+    whole = reference(*([] if long == "trainer.max_epochs=3" else [long]))
+    assert differences(whole, tmp_path) == []
+    assert points(tmp_path) == points(whole)
+
+
+def test_a_run_that_early_stopping_ended_is_only_tested(
+    begin: Begin, resume: Begin, reference: Reference, tmp_path: Path
+) -> None:
+    killed = begin(tmp_path, *NEVER_BETTER, before=signal_at(TEST_STEP, signal.SIGKILL)).wait()
+    assert killed.status == -signal.SIGKILL
+    command = resume(tmp_path)
+    assert "early stopping ended the training in epoch 2" in command.output
+    assert step(tmp_path) == 2 * STEPS_PER_EPOCH
+    assert differences(reference(*NEVER_BETTER), tmp_path) == []
+
+
+@pytest.mark.parametrize("overrides", [[], ["trainer.max_steps=30"]])
+def test_a_run_killed_during_its_test_is_only_tested(
+    begin: Begin, resume: Begin, reference: Reference, tmp_path: Path, overrides: list[str]
+) -> None:
+    killed = begin(tmp_path, *overrides, before=signal_at(TEST_STEP, signal.SIGKILL)).wait()
+    assert killed.status == -signal.SIGKILL
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    before = last.stat().st_mtime_ns
+    assert resume(tmp_path).status == 0
+    assert last.stat().st_mtime_ns == before
+    whole = reference(*overrides)
+    assert differences(whole, tmp_path) == []
+    assert points(tmp_path) == points(whole)
+
+
+def test_a_run_tells_of_its_whole_time_though_it_tests_earlier_weights(
+    begin: Begin, tmp_path: Path
+) -> None:
+    before = """
+import time
+from cvae.training.recorder import Recorder
+Recorder.on_train_end = lambda *_: time.sleep(2)
+"""
+    assert begin(tmp_path, before=before).wait().status == 0
+    in_training = load(tmp_path / "checkpoints" / "last.ckpt")["callbacks"]["Recorder"]["wall"]
+    assert results(tmp_path)["wall_seconds"] > in_training + 2
+
+
+@pytest.mark.parametrize("place", [TRAIN_END, TEST_STEP])
+def test_a_signal_after_training_is_not_lost(begin: Begin, tmp_path: Path, place: str) -> None:
+    command = begin(
+        tmp_path, "trainer.max_epochs=1", before=signal_at(place, signal.SIGTERM)
+    ).wait()
+    assert command.status == 128 + signal.SIGTERM
+    assert_one_line(command, f"python -m cvae.resume {tmp_path} goes on")
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_second_signal_ends_a_run_at_once(begin: Begin, tmp_path: Path) -> None:
+    """In the middle of a step, so that the checkpoint is older."""
+    before = signal_at(STEP_END, signal.SIGTERM, at_step=30, times=2)
+    command = begin(tmp_path, before=before).wait()
+    assert command.status == 128 + signal.SIGTERM
+    assert_one_line(command, "interrupted by SIGTERM")
+    assert step(tmp_path) == STEPS_PER_EPOCH
+
+
+def test_a_finished_run_is_not_trained_again_unless_for_longer(
+    resume: Begin, reference: Reference
+) -> None:
+    folder = reference()
+    before = (folder / "metrics.json").read_bytes()
+    command = resume(folder)
+    assert command.status == 1
+    assert_one_line(command, f"{folder} is finished: trainer.max_epochs=NUMBER trains it")
+    assert (folder / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("optimizer.lr=0.1", "optimizer.lr=0.1: a run goes on with its own config"),
+        ("trainer.unknown=1", "trainer.unknown"),
+        ("trainer.max_epochs=many", "trainer.max_epochs=many"),
+        ("trainer.max_epochs=1", "max_epochs=1"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_and_leaves_the_run_as_it_was(
+    resume: Begin, reference: Reference, tmp_path: Path, change: str, line: str
+) -> None:
+    folder = shutil.copytree(reference(), tmp_path / "run")
+    command = resume(folder, change)
+    assert command.status == 1
+    assert_one_line(command, line)
+    assert differences(reference(), folder) == []
+
+
+def test_latest_is_the_run_with_the_newest_checkpoint(
+    resume: Begin, reference: Reference, tmp_path: Path
+) -> None:
+    for age, name in enumerate(("new", "old", "older")):
+        folder = tmp_path / "outputs" / "name" / name
+        checkpoints = folder / "checkpoints"
+        shutil.copytree(reference() / "checkpoints", checkpoints)
+        shutil.copy(reference() / "config.yaml", folder)
+        (folder / "metrics.json").write_text("{}")
+        os.utime(checkpoints / "last.ckpt", (1e9 - age, 1e9 - age))
+    command = resume("latest", cwd=tmp_path)
+    assert_one_line(command, "outputs/name/new is finished")
+
+
+def test_latest_needs_a_run(resume: Begin, tmp_path: Path) -> None:
+    assert_one_line(resume("latest", cwd=tmp_path), "no run with a checkpoint below")
+
+
+def test_slurm_puts_a_run_back_to_work_where_it_was(
+    begin: Begin, reference: Reference, tmp_path: Path
+) -> None:
+    tools, folder = tmp_path / "tools", tmp_path / "run"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tools / "scontrol").chmod(0o755)
+    job = {
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_NTASKS": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+        "PATH": f"{tools}:{os.environ['PATH']}",
+    }
+    assert preempted(begin, folder, STEP_END, 30, job) == 30
+    job["SLURM_RESTART_COUNT"] = "1"
+    assert preempted(begin, folder, TEST_STEP, 0, job) == 60
+    assert (tmp_path / "asked").read_text() == "requeue 4711\n" * 2
+    assert begin(folder, **job).wait().status == 0
+    whole = reference()
+    assert differences(whole, folder) == []
+    assert points(folder) == points(whole)
+    assert [path.name for path in folder.glob("*.ckpt")] == []
+
+
+def preempted(begin: Begin, folder: Path, place: str, at_step: int, job: dict[str, str]) -> int:
+    """The step at which a run ends that SLURM will take the machine away from."""
+    command = begin(folder, before=signal_at(place, signal.SIGUSR1, at_step), **job).wait()
+    assert command.status == 128 + signal.SIGUSR1
+    assert_one_line(command, f"interrupted by SIGUSR1: python -m cvae.resume {folder} goes on")
+    return step(folder)
+
+
+def test_an_array_job_is_put_back_by_its_own_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def run(command: Any, **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("SLURM_JOB_ID", "4713")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    checkpoints._requeue()
+    assert asked == [["scontrol", "requeue", "4711_2"]]

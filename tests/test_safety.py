@@ -1,0 +1,310 @@
+"""A run's folder may come from anywhere: its config can neither run code nor write elsewhere.
+
+The command line is trusted, and may admit a package of the user's own.
+"""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from cvae import build
+from cvae.build import allow, check_targets
+from cvae.config import check_config
+from cvae.errors import UserError
+from cvae.run import Run, find
+from cvae.training.checks import check_trainer
+from warm import Command
+
+Start = Callable[..., Command]
+Compose = Callable[..., dict[str, Any]]
+SYSTEM = {"_target_": "os.system", "command": "true"}
+INIT = """
+import os
+from subprocess import Popen
+from torch.optim import SGD
+from .parts import WidePrior
+"""
+PARTS = """
+import subprocess
+
+import torch
+from torch import nn
+from torch.distributions import Bernoulli, Independent, Normal
+
+from cvae.densities import Head
+from cvae.ranges import Positive
+
+class WidePrior(nn.Module):
+    def __init__(self, x_shape, latent_dim: int, networks, scale: Positive = 1.0):
+        super().__init__()
+        self.latent_dim, self.scale = latent_dim, scale
+
+    def forward(self, x):
+        mean = torch.zeros(len(x), self.latent_dim, device=x.device)
+        return Independent(Normal(mean, self.scale * torch.ones_like(mean)), 1)
+
+class HotHead(Head):
+    num_parameters = 1
+    binary = True
+
+    def __init__(self, temperature: Positive):
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, *parameters):
+        return Bernoulli(logits=parameters[0] / self.temperature)
+
+def narrow_prior(x_shape, latent_dim: int, networks):
+    return WidePrior(x_shape, latent_dim, networks, scale=0.5)
+
+instance = HotHead(1.0)
+"""
+OWN = (
+    "prior._target_=my_package.parts.WidePrior",
+    "+prior.scale=2.0",
+    "likelihood._target_=my_package.parts.HotHead",
+    "+likelihood.temperature=2",
+    "trainer.max_epochs=1",
+)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A package of the user's own, and how a command comes to find it."""
+    (tmp_path / "code" / "my_package").mkdir(parents=True)
+    (tmp_path / "code" / "my_package" / "__init__.py").write_text(INIT)
+    (tmp_path / "code" / "my_package" / "parts.py").write_text(PARTS)
+    (tmp_path / "code" / "broken.py").write_text("import my_package\n1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    monkeypatch.setattr(build, "_packages", set())
+    path = str(tmp_path / "code")
+    return {"before": f"import sys; sys.path.insert(0, {path!r})", "PYTHONPATH": path}
+
+
+@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
+def test_a_package_of_ones_own_trains_and_resumes_only_where_the_command_line_admits_it(
+    begin: Start, resume: Start, package: dict[str, str], tmp_path: Path, trainer: str
+) -> None:
+    folder = tmp_path / "run"
+    words = (*OWN, f"trainer={trainer}")
+    refused = begin(folder, *words, **package).wait()
+    assert refused.status == 1
+    assert "my_package.parts.HotHead is not on the list" in refused.output
+    assert "allow=PACKAGE" in refused.output
+
+    trained = begin(folder, *words, "allow=my_package", **package).wait()
+    assert trained.status == 0, trained.output
+    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    assert isinstance(config, dict)
+    assert "allow" not in config
+    assert config["prior"]["scale"] == 2.0
+
+    refused = resume(folder, "trainer.max_epochs=2", **package)
+    assert refused.status == 1
+    assert "is not on the list" in refused.output
+    resumed = resume(folder, "trainer.max_epochs=2", "--allow", "my_package", **package)
+    assert resumed.status == 0, resumed.output
+    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 2
+
+
+def test_values_are_checked_in_a_package_of_ones_own(
+    begin: Start, package: dict[str, str], tmp_path: Path
+) -> None:
+    words = (*OWN, "allow=my_package", "prior.scale=-1")
+    command = begin(tmp_path / "run", *words, **package).wait()
+    assert command.status == 1
+    assert "prior.scale=-1: Input should be greater than 0" in command.output
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["WidePrior", "parts.WidePrior", "parts.HotHead", "parts.narrow_prior"],
+)
+def test_what_an_admitted_package_defines_is_admitted(package: dict[str, str], target: str) -> None:
+    node = {"_target_": f"my_package.{target}"}
+    with pytest.raises(UserError, match="is not on the list"):
+        check_targets(node)
+    allow("my_package")
+    check_targets(node)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "my_package.os.system",
+        "my_package.Popen",
+        "my_package.SGD",
+        "my_package.parts.subprocess.Popen",
+        "my_package.parts.torch.load",
+        "my_package.parts.Positive",
+        "my_package.parts.instance",
+        "my_package.parts.HotHead.load_state_dict",
+        "my_package.parts.HotHead.forward.__globals__",
+        "my_package.parts.HotHead.__subclasses__",
+        "my_package.parts",
+        "my_package.parts:HotHead.to",
+        "my_package.missing",
+        "my_package",
+        "my_package.",
+        "my_package_2.parts",
+        "os.system",
+    ],
+)
+def test_what_an_admitted_package_has_from_elsewhere_is_refused(
+    package: dict[str, str], target: str
+) -> None:
+    allow("my_package")
+    with pytest.raises(UserError, match="is not on the list"):
+        check_targets({"_target_": target})
+
+
+@pytest.mark.parametrize("name", ["broken", "missing", "", ".", "my_package.", "my-package", 7, []])
+def test_what_is_no_package_is_refused(package: dict[str, str], name: Any) -> None:
+    with pytest.raises(UserError, match=r"^allow="):
+        allow(name)
+    assert build.packages() == []
+
+
+def test_a_folder_cannot_admit_a_package(
+    package: dict[str, str], compose: Compose, tmp_path: Path
+) -> None:
+    config = compose() | {"allow": "my_package"}
+    config["prior"] = {"_target_": "my_package.parts.WidePrior", "_partial_": True}
+    with pytest.raises(UserError, match=r"prior\._target_=my_package\.parts\.WidePrior is not on"):
+        check_config(config)
+    with pytest.raises(UserError, match="allow: 'allow' is not one of"):
+        check_config(compose() | {"allow": "my_package"})
+    assert build.packages() == []
+
+
+CHANGES: dict[str, tuple[str, Any]] = {
+    "target": ("model._target_", "os.system"),
+    "target in the trainer": ("trainer._target_", "subprocess.run"),
+    "target in an argument of the trainer": ("trainer.profiler", SYSTEM),
+    "target in a list": ("trainer.devices", [SYSTEM]),
+    "target in a list of lists": ("network.hidden", [[8], [SYSTEM]]),
+    "target in the logger": ("logger.default_hp_metric", SYSTEM),
+    "target as a callback": ("callbacks.mine", SYSTEM),
+    "target in a callback": ("callbacks.pictures.every_epochs", SYSTEM),
+    "target in checkpoint": ("checkpoint.every_minutes", SYSTEM),
+    "target as the name": ("name", SYSTEM),
+    "target under an unknown key": ("more", [{"a": SYSTEM}]),
+    "environment in a target": ("model._target_", "${oc.env:TARGET}"),
+    "interpolated target": ("model._target_", "${name}"),
+    "created node": ("model", "${oc.create:{_target_: os.system}}"),
+    "node of another resolver": ("model", "${mine:os.system}"),
+    "interpolated node": ("model", "${network}"),
+    "logger's sub_dir": ("logger.sub_dir", "../../elsewhere"),
+    "logger's save_dir": ("logger.save_dir", "/tmp"),
+    "logger's name": ("logger.name", "../../elsewhere"),
+    "logger's version": ("logger.version", "/tmp"),
+    "trainer's root": ("trainer.default_root_dir", "/tmp"),
+    "trainer's plugins": ("trainer.plugins", ["async_checkpoint"]),
+    "trainer's logger": ("trainer.logger", True),
+    "trainer's callbacks": ("trainer.callbacks", []),
+    "trainer's profiler": ("trainer.profiler", "pytorch"),
+    "callback that is none": ("callbacks.mine", "checkpoint"),
+    "callback without a target": ("callbacks.mine", {"dirpath": "/tmp"}),
+    "callbacks that are a list": ("callbacks", []),
+    "data root that is a list": ("data.root", ["/etc"]),
+    "data root that is a node": ("data.root", {"a": "/etc"}),
+    "name with a path": ("name", "../../elsewhere"),
+    "name with a line break": ("name", "run\nssh-rsa AAAA"),
+    "partial at the top": ("trainer._partial_", True),
+    "more arguments": ("model._args_", [1]),
+    "recursion": ("model._recursive_", False),
+}
+
+
+@pytest.mark.parametrize(("place", "value"), CHANGES.values(), ids=list(CHANGES))
+def test_a_hostile_config_is_refused_before_anything_is_built(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, value: Any
+) -> None:
+    config = deepcopy(compose())
+    *parents, key = place.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[key] = value
+    text = OmegaConf.to_yaml(OmegaConf.create(config), resolve=False)
+    (tmp_path / "config.yaml").write_text(text)
+    monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("something was built"))
+    monkeypatch.setenv("TARGET", "os.system")
+    with pytest.raises(UserError):
+        check_trainer(find(str(tmp_path)).config)
+
+
+BOMB = "a: &a [x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(9)
+)
+TEXTS = {
+    "object": "model: !!python/object/apply:os.system ['true']",
+    "name": "model: !!python/name:os.system",
+    "own tag": "model: !mine {a: 1}",
+    "bomb": BOMB,
+    "merge": "a: &a {b: 1}\nmodel: {<<: *a}",
+    "depth": "a: " + "[" * 20_000,
+    "broken": "model: [1",
+    "bytes": b"\xff\xfe\x00\x01",
+    "list": "- 1",
+    "word": "word",
+    "number": "7",
+    "nothing": "",
+    "date": "name: 2026-01-01",
+    "twice": "name: a\nname: b",
+    "grammar": "name: ${a",
+    "missing": "name: ???",
+    "other keys": "1: 2",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=list(TEXTS))
+def test_what_is_not_plain_yaml_of_a_config_is_refused(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as refusal:
+        Run(tmp_path).config  # noqa: B018
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_part_is_told(compose: Compose, tmp_path: Path) -> None:
+    config = compose()
+    del config["trainer"], config["model"]
+    with pytest.raises(UserError, match="the config has no model, trainer"):
+        check_config(config)
+
+
+@pytest.mark.parametrize("name", [".lock", "train.log", "metrics.csv", "tensorboard", "pictures"])
+def test_a_folder_with_a_link_in_the_place_of_an_output_is_refused(
+    resume: Start, compose: Compose, tmp_path: Path, name: str
+) -> None:
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.write_text("precious")
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(compose())))
+    (folder / name).symlink_to(elsewhere)
+    command = resume(folder)
+    assert command.status == 1
+    assert f"{folder / name} is a link" in command.output
+    assert elsewhere.read_text() == "precious"
+
+
+def test_the_command_refuses_a_hostile_folder_in_one_line(
+    resume: Start, compose: Compose, tmp_path: Path
+) -> None:
+    config = compose()
+    config["logger"] |= {"sub_dir": "../../elsewhere"}
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    command = resume(tmp_path / "run")
+    assert command.status == 1
+    *told, last = command.output.splitlines()
+    assert "logger.sub_dir: 'sub_dir' is not one of default_hp_metric" in last
+    assert all("][INFO] " in line for line in told)
+    assert not (tmp_path / "elsewhere").exists()
