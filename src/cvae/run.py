@@ -43,7 +43,8 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock", timeout=0)
             with lock:
-                remove_leftovers(self.checkpoint().parent)
+                for folder in (self.folder, self.checkpoint().parent):
+                    remove_leftovers(folder)
                 yield
         except Timeout as error:
             raise UserError(f"{self.folder} is in use by another process") from error
@@ -61,6 +62,7 @@ class Run:
                 f"python -m cvae.resume {self.folder}"
             )
         self._write(self.config)
+        self.checkpoint("best").unlink(missing_ok=True)  # of a run that was killed before its last
 
     def override(self, changes: Sequence[str]) -> None:
         """Change the trainer's options in the folder's config: how a run goes on, not what it is.

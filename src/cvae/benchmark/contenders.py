@@ -100,7 +100,8 @@ def usual(batch_size: int, steps: int, device: torch.device) -> float:
         raw = Path(folder, "MNIST", "raw")  # where torchvision looks
         raw.parent.mkdir()
         raw.symlink_to(MNIST().folder(None).resolve())
-        images = datasets.MNIST(folder, transform=transforms.ToTensor())
+        pixels = transforms.Compose([transforms.ToTensor(), torch.bernoulli])
+        images = datasets.MNIST(folder, transform=pixels)
         module = Usual()
         trainer = Trainer(
             accelerator=_accelerator(device),
@@ -114,19 +115,19 @@ def usual(batch_size: int, steps: int, device: torch.device) -> float:
 
 
 class Usual(LightningModule):
-    """A LightningModule as tutorials write it."""
+    """A LightningModule as tutorials write it, with the terms in bar and TensorBoard."""
 
     def __init__(self) -> None:
         super().__init__()
         self.model, self.objective = _model(), BetaElbo()
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch
-        noise = torch.randn((1, len(images), LATENT), device=images.device)
-        x, y = F.one_hot(labels, 10).float(), torch.bernoulli(images)
-        loss = self.objective(self.model, x, y, noise, 0.0).loss.mean()
-        self.log("loss", loss, prog_bar=True)
-        return loss
+        y, labels = batch
+        noise = torch.randn((1, len(y), LATENT), device=y.device)
+        terms = self.objective(self.model, F.one_hot(labels, 10).float(), y, noise, 0.0)
+        means = {name: value.mean() for name, value in terms.by_name().items()}
+        self.log_dict(means, prog_bar=True)
+        return means["loss"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=RATE, fused=True)

@@ -72,7 +72,7 @@ def fit(run: Run) -> dict[str, Any]:
     trainer = _trainer(run, recorder, begun)
     log.info("training on %s", _devices(trainer))
     if begun is not None:
-        log.info("going on in epoch %s from step %s", begun["epoch"] + 1, begun["global_step"])
+        log.info("going on from step %s", begun["global_step"])
     with _mistakes(), compiler_errors():
         trainer.fit(module, datamodule=data, ckpt_path=last if begun else None)
         if not last.is_file():
@@ -85,7 +85,7 @@ def fit(run: Run) -> dict[str, Any]:
         "best": recorder.best.get(monitor),
         "best_epoch": recorder.best.get("epoch"),
         "weights": run.weights,
-        "epochs": trainer.current_epoch,
+        "epochs": len(recorder.rows),
         "steps": trainer.global_step,
         "wall_seconds": recorder.wall,
         "images_per_second": recorder.examples / recorder.seconds,
@@ -126,7 +126,7 @@ def _trainer(run: Run, recorder: Recorder, begun: Mapping[str, Any] | None) -> T
         save_dir=run.folder,
         name="tensorboard",
         version="",
-        purge_step=begun["global_step"] + 1 if begun else None,  # points after the checkpoint
+        purge_step=begun["global_step"] + 1 if begun else 0,  # points that will be made again
     )
     trainer: Trainer = build(
         config["trainer"],
@@ -143,12 +143,12 @@ def _trainer(run: Run, recorder: Recorder, begun: Mapping[str, Any] | None) -> T
 
 def _record(run: Run, trainer: Trainer, results: Mapping[str, Any]) -> None:
     """Write the results where a person, a program and TensorBoard look for them."""
-    write_atomically(run.metrics, json.dumps(results, indent=2).encode())
     finals = {name: value for name, value in results.items() if name.startswith("test/")}
     settings = {key: run.config[key] for key in HPARAMS} | {"density": results["density"]}
     for logger in trainer.loggers:
         logger.log_hyperparams(settings, metrics=finals)
         logger.finalize("success")
+    write_atomically(run.metrics, json.dumps(results, indent=2).encode())  # the sign of the end
     log.info("%s\n%s", run.config["name"], table(results, run.folder))
 
 
