@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format clean
+.PHONY: help setup train test test-all benchmark lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ test: $(READY)  ## the fast tests
 
 test-all: $(READY)  ## every test, the slow ones too
 	$(BIN)/python -m pytest $(ARGS)
+
+benchmark: $(READY)  ## a training step's speed against a bare loop and the floor
+	$(BIN)/python -m cvae.benchmark $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

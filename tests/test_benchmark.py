@@ -1,0 +1,40 @@
+"""The benchmark runs, and its last line can be read by a script."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cvae.benchmark import contenders
+from cvae.benchmark.__main__ import WISHES, ratios
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.slow
+def test_the_last_line_holds_the_ratios_and_the_status_says_whether_wishes_held() -> None:
+    command = [sys.executable, "-m", "cvae.benchmark", "--rounds=1", "--seconds=0.1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode in (0, 1), result.stderr
+    word, _, found = result.stdout.splitlines()[-1].partition(" ")
+    content = json.loads(found)
+    assert word == "ratios"
+    assert content["128"].keys() == WISHES.keys()
+    held = all(content["128"][name] >= least for name, least in WISHES.items())
+    assert content["held"] is held is (result.returncode == 0)
+
+
+def test_ratios_are_medians_over_the_rounds() -> None:
+    speeds = {"cvae": [1.0, 2.0, 9.0], "bare": [2.0, 2.0, 3.0], "usual": [1.0, 1.0, 1.0]}
+    assert ratios(speeds) == {"cvae/bare": 1.0, "cvae/usual": 2.0}
+
+
+def test_the_floor_counts_the_products_of_the_nets() -> None:
+    """Six layers forward and backward; the pixels get no gradient."""
+    widths = [(784, 512), (512, 512), (512, 512), (256, 512), (512, 512), (512, 784)]
+    products = sum(3 * 2 * 8 * i * o for i, o in widths) - 2 * 8 * 784 * 512
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        contenders.floor(8, 1, CPU)
+    assert counter.get_total_flops() == products
