@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from cvae import networks
-from cvae.build import ALLOWED, build, check_arguments, check_targets
+from cvae.allowed import ALLOWED
+from cvae.build import build, check_arguments, check_targets
 from cvae.densities import GaussianHead
 from cvae.errors import UserError
 from cvae.networks import MLP

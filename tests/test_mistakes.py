@@ -93,7 +93,7 @@ VALUES = [
 ]
 DATA = [
     ("data.root=/nowhere", "/nowhere has no train-images-idx3-ubyte or train-images-idx3-ubyte.gz"),
-    ("data.root=", "check data.root"),
+    ("data.root=", "data.root="),
     ("data.root={file}", "{file} has no train-images-idx3-ubyte"),
     ("data.root={cut}", "{cut}/train-images-idx3-ubyte: not an IDX file"),
     ("data.root=7", "data.root=7: Input should be a valid string"),

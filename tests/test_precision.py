@@ -37,8 +37,8 @@ def test_the_elbo_is_near_that_of_float32(
     exact, mixed = evaluate(torch.float32), evaluate(dtype)
     assert mixed.posterior.mean.dtype == mixed.log_likelihood.dtype == torch.float32
     assert not torch.equal(mixed.elbo, exact.elbo)  # it was mixed indeed
-    # A product is rounded by half a unit in its last place; a logit sums the errors of a few layers.
-    # Over an image's 784 pixels they largely cancel: ten units of the last place bound an image.
+    # A product is rounded by half a unit in its last place; a logit sums the errors of a few
+    # layers, which largely cancel over 784 pixels: ten units of the last place bound an image.
     assert (mixed.elbo / exact.elbo - 1).abs().max() < 10 * torch.finfo(dtype).eps
     assert (mixed.elbo.mean() / exact.elbo.mean() - 1).abs() < torch.finfo(dtype).eps
     for term in ("reconstruction", "kl"):

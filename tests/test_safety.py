@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from cvae import build
-from cvae.build import allow, check_targets
+from cvae import allowed, build
+from cvae.allowed import allow
+from cvae.build import check_targets
 from cvae.config import check_config
 from cvae.errors import UserError
 from cvae.run import Run, find
@@ -81,7 +82,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     (tmp_path / "code" / "my_package" / "parts.py").write_text(PARTS)
     (tmp_path / "code" / "broken.py").write_text("import my_package\n1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path / "code")
-    monkeypatch.setattr(build, "_packages", set())
+    monkeypatch.setattr(allowed, "_packages", set())
     path = str(tmp_path / "code")
     return {"before": f"import sys; sys.path.insert(0, {path!r})", "PYTHONPATH": path}
 
@@ -167,7 +168,7 @@ def test_what_an_admitted_package_has_from_elsewhere_is_refused(
 def test_what_is_no_package_is_refused(package: dict[str, str], name: Any) -> None:
     with pytest.raises(UserError, match=r"^allow="):
         allow(name)
-    assert build.packages() == []
+    assert allowed.packages() == []
 
 
 def test_a_folder_cannot_admit_a_package(
@@ -179,7 +180,7 @@ def test_a_folder_cannot_admit_a_package(
         check_config(config)
     with pytest.raises(UserError, match="allow: 'allow' is not one of"):
         check_config(compose() | {"allow": "my_package"})
-    assert build.packages() == []
+    assert allowed.packages() == []
 
 
 CHANGES: dict[str, tuple[str, Any]] = {

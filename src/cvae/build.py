@@ -1,93 +1,17 @@
-"""From plain config to objects: only what is on the list, only values of the declared types.
+"""From plain config to objects: only what is on the list, only values of the declared types."""
 
-A run's folder may come from anywhere, so nothing that its config names is built unless its exact
-name stands below. Prefixes would not do: `torch.optim.lr_scheduler.os.system` is os.system.
-"""
-
-import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator, Mapping
 from functools import partial
-from types import FunctionType
 from typing import Any, get_type_hints
 
+from cvae.allowed import is_allowed
 from cvae.errors import UserError
 from cvae.options import OPTIONS
 from cvae.ranges import check_values
 
-ALLOWED = frozenset(
-    {
-        "cvae.data.module.ImageData",
-        "cvae.data.source.FashionMNIST",
-        "cvae.data.source.MNIST",
-        "cvae.data.views.Label",
-        "cvae.densities.BernoulliHead",
-        "cvae.densities.ContinuousBernoulliHead",
-        "cvae.densities.GaussianHead",
-        "cvae.models.conditional_vae",
-        "cvae.models.fixed_prior",
-        "cvae.models.learned_prior",
-        "cvae.models.vae",
-        "cvae.networks.Conv",
-        "cvae.networks.MLP",
-        "cvae.objectives.BetaElbo",
-        "cvae.training.callbacks.EarlyStopping",
-        "cvae.training.callbacks.Pictures",
-        "cvae.training.checkpoints.Checkpoints",
-        "cvae.training.schedules.Constant",
-        "cvae.training.schedules.Cosine",
-        "lightning.pytorch.Trainer",
-        "lightning.pytorch.loggers.TensorBoardLogger",
-        "torch.optim.Adam",
-    }
-)
 NOTATION = ("_target_", "_partial_")
-_packages: set[str] = set()  # the user's own
-
-
-def allow(package: str) -> None:
-    """Let configs name the classes and functions of a package of the user's own.
-
-    Only a command line may ask for this. The package is imported, and what it takes from other
-    packages stays off the list.
-
-    Raises:
-        UserError: there is no such package, or it cannot be imported.
-    """
-    if not all(part.isidentifier() for part in str(package).split(".")):
-        raise UserError(f"allow={package}: the name of one package is expected")
-    try:
-        importlib.import_module(package)
-    except Exception as error:  # of whatever the package does when it is imported
-        raise UserError(f"allow={package}: {type(error).__name__}: {error}") from error
-    _packages.add(package)
-
-
-def packages() -> list[str]:
-    """The user's own packages, for a process that this one starts."""
-    return sorted(_packages)
-
-
-def _is_allowed(target: Any) -> bool:
-    return isinstance(target, str) and (
-        target in ALLOWED or any(_is_of(p, target) for p in _packages)
-    )
-
-
-def _is_of(package: str, target: str) -> bool:
-    """Whether it is a class or function that the package defines, not a road through it.
-
-    `my_package.os.system` is posix.system; `my_package.Popen` is subprocess.Popen.
-    """
-    if not target.startswith(f"{package}."):
-        return False
-    try:
-        found = pkgutil.resolve_name(target)
-    except (ImportError, AttributeError, ValueError):
-        return False
-    home = f"{getattr(found, '__module__', '')}."
-    return isinstance(found, type | FunctionType) and home.startswith(f"{package}.")
 
 
 def build(node: Mapping[str, Any], path: str, **given: Any) -> Any:
@@ -118,10 +42,10 @@ def check_targets(node: Any, path: str = "") -> None:
         UserError: naming the place and the target.
     """
     for place, mapping in _mappings(node, path):
-        if "_target_" in mapping and not _is_allowed(mapping["_target_"]):
+        if "_target_" in mapping and not is_allowed(mapping["_target_"]):
             raise UserError(
                 f"{_join(place, '_target_')}={mapping['_target_']} is not on the list of "
-                f"{__name__}; a class of your own package comes with allow=PACKAGE"
+                "cvae.allowed; a class of your own package comes with allow=PACKAGE"
             )
 
 

@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 
-from cvae.build import allow
+from cvae.allowed import allow
 from cvae.command import log_to, run_command
 from cvae.errors import UserError
 from cvae.files import write_atomically

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cvae.build import allow
+from cvae.allowed import allow
 from cvae.command import MISTAKES, log_mistake, log_to, run_command
 from cvae.errors import UserError
 from cvae.run import Run

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
-from cvae.build import build, packages
+from cvae.allowed import packages
+from cvae.build import build
 from cvae.data.module import ImageData
 from cvae.errors import Interrupted, UserError
 from cvae.run import Run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from cvae.build import allow
+from cvae.allowed import allow
 from cvae.command import log_to, run_command
 from cvae.errors import Interrupted
 from cvae.run import Run
