@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from cvae.training import checkpoints
+from cvae.errors import UserError
+from cvae.run import Run
+from cvae.training.signals import requeue
 from folders import differences, load, points, results, step
 from warm import Command, signal_at
 
@@ -18,7 +20,7 @@ Begin = Callable[..., Command]
 Reference = Callable[..., Path]
 STEPS_PER_EPOCH = 20
 LONG = (
-    "trainer.limit_train_batches=300",
+    "trainer.limit_train_batches=700",
     "trainer.max_epochs=2",
     "checkpoint.every_minutes=0.001",
 )
@@ -49,18 +51,18 @@ def test_a_run_stopped_at_any_time_and_resumed_ends_like_one_never_stopped(
     assert command.wait().status == 128 + signal.SIGTERM
     assert_one_line(command, f"interrupted by SIGTERM: python -m cvae.resume {tmp_path} goes on")
     before = step(tmp_path)
-    assert before % 300, "the signal was to be in the middle of an epoch"
+    assert before % 700, "the signal was to be in the middle of an epoch"
 
     command = resume_until(resume, tmp_path, before)
     command.send(signal.SIGINT)
     assert command.wait().status == 128 + signal.SIGINT
     assert_one_line(command, f"interrupted by SIGINT: python -m cvae.resume {tmp_path} goes on")
-    assert step(tmp_path) % 300
+    assert step(tmp_path) % 700
 
     assert resume(tmp_path).status == 0
     assert differences(whole, tmp_path) == []
     assert points(tmp_path) == points(whole)
-    assert len(points(whole)["train/elbo"]) == 12
+    assert len(points(whole)["train/elbo"]) == 28
     assert len(points(whole)["val/elbo"]) == 2
 
 
@@ -86,6 +88,12 @@ def assert_one_line(command: Command, text: str) -> None:
     [
         pytest.param([], VALIDATION_END, 40, id="validation"),
         pytest.param(["trainer.val_check_interval=8"], STEP_END, 28, id="validation is due"),
+        pytest.param(
+            ["trainer.limit_train_batches=21", "trainer.val_check_interval=2"],
+            STEP_END,
+            25,
+            id="validation every other step of an odd epoch",
+        ),
         pytest.param(["trainer.check_val_every_n_epoch=2"], STEP_END, 50, id="few validations"),
         pytest.param(["data.split=full"], STEP_END, 30, id="no validation"),
         pytest.param(["trainer.max_steps=50"], STEP_END, 40, id="an epoch's end, max_steps"),
@@ -238,19 +246,8 @@ def test_latest_needs_a_run(resume: Begin, tmp_path: Path) -> None:
 def test_slurm_puts_a_run_back_to_work_where_it_was(
     begin: Begin, reference: Reference, tmp_path: Path
 ) -> None:
-    tools, folder = tmp_path / "tools", tmp_path / "run"
-    tools.mkdir()
-    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
-    (tools / "scontrol").chmod(0o755)
-    job = {
-        "SLURM_JOB_ID": "4711",
-        "SLURM_JOB_NAME": "train",
-        "SLURM_NTASKS": "1",
-        "SLURM_PROCID": "0",
-        "SLURM_LOCALID": "0",
-        "SLURM_NODEID": "0",
-        "PATH": f"{tools}:{os.environ['PATH']}",
-    }
+    folder = tmp_path / "run"
+    job = slurm_job(tmp_path)
     assert preempted(begin, folder, STEP_END, 30, job) == 30
     job["SLURM_RESTART_COUNT"] = "1"
     assert preempted(begin, folder, TEST_STEP, 0, job) == 60
@@ -260,6 +257,58 @@ def test_slurm_puts_a_run_back_to_work_where_it_was(
     assert differences(whole, folder) == []
     assert points(folder) == points(whole)
     assert [path.name for path in folder.glob("*.ckpt")] == []
+
+
+def slurm_job(tmp_path: Path) -> dict[str, str]:
+    """The environment of a job, with a scontrol that notes what it is asked."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tools / "scontrol").chmod(0o755)
+    return {
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_NTASKS": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+        "PATH": f"{tools}:{os.environ['PATH']}",
+    }
+
+
+@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
+def test_slurm_may_take_the_machine_at_any_time(begin: Begin, tmp_path: Path, trainer: str) -> None:
+    """Before the first step of one process, and in the midst of two."""
+    folder, place = tmp_path / "run", "Training.configure_optimizers"
+    first = signal_at(place, signal.SIGUSR1) if trainer == "cpu" else ""
+    endless = ("trainer.max_epochs=1000", f"trainer={trainer}")
+    command = begin(folder, *endless, before=first, **slurm_job(tmp_path))
+    if trainer == "ddp_cpu":
+        command.until((folder / "checkpoints" / "last.ckpt").exists)
+        command.send(signal.SIGUSR1)
+    assert command.wait().status == 128 + signal.SIGUSR1, command.output
+    assert_one_line(command, "interrupted by SIGUSR1")
+    assert (tmp_path / "asked").read_text() == "requeue 4711\n"
+
+
+def test_a_run_killed_while_it_is_trained_for_longer_is_not_finished(
+    begin: Begin, resume: Begin, reference: Reference, tmp_path: Path
+) -> None:
+    assert begin(tmp_path, "trainer.max_epochs=1").wait().status == 0
+    kill = signal_at(STEP_END, signal.SIGKILL, 30)
+    assert resume(tmp_path, "trainer.max_epochs=3", before=kill).status == -signal.SIGKILL
+    assert resume(tmp_path).status == 0
+    assert differences(reference(), tmp_path) == []
+
+
+def test_a_folder_is_not_free_while_a_worker_of_a_killed_parent_lives(
+    reference: Reference, tmp_path: Path
+) -> None:
+    run = Run(shutil.copytree(reference(), tmp_path / "run"))
+    with run.hold_for_parent(), pytest.raises(UserError, match="in use"), run.hold():
+        pass
+    with run.hold():
+        pass
 
 
 def preempted(begin: Begin, folder: Path, place: str, at_step: int, job: dict[str, str]) -> int:
@@ -281,5 +330,5 @@ def test_an_array_job_is_put_back_by_its_own_number(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SLURM_JOB_ID", "4713")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4711")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
-    checkpoints._requeue()
+    requeue()
     assert asked == [["scontrol", "requeue", "4711_2"]]

@@ -280,7 +280,10 @@ def test_a_missing_part_is_told(compose: Compose, tmp_path: Path) -> None:
         check_config(config)
 
 
-@pytest.mark.parametrize("name", [".lock", "train.log", "metrics.csv", "tensorboard", "pictures"])
+LINKS = [".lock", "train.log", "metrics.csv", "tensorboard", "pictures", "tensorboard/hparams.yaml"]
+
+
+@pytest.mark.parametrize("name", LINKS)
 def test_a_folder_with_a_link_in_the_place_of_an_output_is_refused(
     resume: Start, compose: Compose, tmp_path: Path, name: str
 ) -> None:
@@ -288,6 +291,7 @@ def test_a_folder_with_a_link_in_the_place_of_an_output_is_refused(
     folder.mkdir()
     elsewhere.write_text("precious")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(compose())))
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).symlink_to(elsewhere)
     command = resume(folder)
     assert command.status == 1

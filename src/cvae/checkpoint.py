@@ -21,7 +21,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -68,12 +68,17 @@ def _check_tensor(tensor: Tensor) -> None:
         raise ValueError(f"it claims a tensor of {tuple(tensor.shape)} without its data")
 
 
-def _tensors(node: Any) -> Iterator[Tensor]:
-    if isinstance(node, Tensor):
-        yield node
-    elif isinstance(node, Mapping):
-        for value in node.values():
-            yield from _tensors(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _tensors(value)
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """Every tensor, once, however often and however deep the content refers to it."""
+    seen, waiting = set(), [content]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, Tensor):
+            yield node
+        elif isinstance(node, Mapping):
+            waiting += node.values()
+        elif isinstance(node, list | tuple):
+            waiting += node

@@ -34,7 +34,8 @@ def run_command(main: Callable[[], Any]) -> None:
     mistake shows its traceback; any other exception is a fault of the program and always does.
     """
     log_to(None)
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    preemption = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
+    for signum in (signal.SIGINT, signal.SIGTERM, *preemption):
         signal.signal(signum, _interrupt)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra's main prints errors its own way
     try:

@@ -11,7 +11,7 @@ from cvae.errors import UserError
 _LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write a file that is there whole or not at all, whoever else writes it, whatever happens.
 
     Raises:

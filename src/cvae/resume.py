@@ -40,7 +40,7 @@ def resume(run: Run, changes: list[str]) -> None:
         log.info("resuming %s %s", run.folder, " ".join(changes))
         try:
             launch(run)
-        except UserError:
+        except BaseException:
             if last.stat().st_mtime_ns == begun:  # refused before anything was trained
                 write_atomically(config, before)
             raise

@@ -1,7 +1,7 @@
 """A run's folder: its config, its checkpoints, its model. Nothing here needs Lightning or data."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -37,17 +37,31 @@ class Run:
         """Keep the folder for this process; the system lets go of it however the process ends.
 
         Raises:
-            UserError: another process trains in it, or it cannot be written.
+            UserError: another process trains in it, or the workers of one that was killed.
+            OSError: it cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock", timeout=0)
-            with lock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._lock(".lock"):
+            with self.hold_for_parent():
                 for folder in (self.folder, self.checkpoint().parent):
                     remove_leftovers(folder)
-                yield
+            yield
+
+    def hold_for_parent(self) -> AbstractContextManager[None]:
+        """Keep the folder for a worker, which may outlive the process that holds it by a while."""
+        return self._lock(".worker.lock")
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        lock = FileLock(self.folder / name)
+        try:
+            lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError(f"{self.folder} is in use by another process") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def begin(self) -> None:
         """Write the config of a new run into its folder.
@@ -177,7 +191,7 @@ def find(name: str) -> Run:
     run = _latest() if name == "latest" else Run(name)
     if not (run.folder / "config.yaml").is_file():
         raise UserError(f"{name} is not a run's folder: it has no config.yaml")
-    for path in (*run.folder.iterdir(), *run.folder.glob("pictures/*")):
+    for path in run.folder.rglob("*"):
         if path.is_symlink():  # a folder from elsewhere could have any file overwritten
             raise UserError(f"{path} is a link: put what it leads to in its place")
     return run

@@ -5,6 +5,7 @@ process that wants the run trained.
 """
 
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def _in_one_line(failure: ProcessFailure, processes: str) -> str:
     """What went wrong in the process that failed first; a fault's traceback is shown as well."""
     told = failure.error_file_data["message"]
     if not isinstance(told, dict):  # it could not tell
-        return f"process {failure.local_rank + 1} of {processes} ended: {failure.message}"
+        how = failure.message if failure.exitcode < 0 else f"exit status {failure.exitcode}"
+        return f"process {failure.local_rank + 1} of {processes} ended: {how}"
     kind, _, message = told["message"].partition(": ")
     if kind == UserError.__name__:
         return message
@@ -44,5 +46,6 @@ def _in_one_line(failure: ProcessFailure, processes: str) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's: the parent passes it on as SIGTERM
     logging.disable(logging.ERROR)  # torchrun's own account of what the parent says in one line
     main()

@@ -1,15 +1,11 @@
 """When a run writes its checkpoints, and how it stops when it is asked to."""
 
-import logging
-import os
-import signal
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -20,10 +16,7 @@ from cvae.errors import Interrupted, UserError
 from cvae.ranges import Positive
 from cvae.run import Run
 from cvae.training.recorder import Recorder
-
-log = logging.getLogger(__name__)
-# A wish to end; SIGUSR1 is how SLURM announces that it will take the machine away.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+from cvae.training.signals import handle_signals, interrupt
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -59,10 +52,10 @@ class Checkpoints(Checkpoint):
     def __init__(self, run: Run, recorder: Recorder, every_minutes: Positive | None = None) -> None:
         self.run, self.recorder = run, recorder
         self.interval = float("inf") if every_minutes is None else 60 * every_minutes
-        self._asked: int | None = None
-        self._handlers: dict[int, Any] = {}
+        self._asked = 0  # the signal's number
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        assert hasattr(trainer.fit_loop, "_iteration_based_training")
         # With max_steps, Lightning would take up a run at an epoch's end as if in the middle of it.
         trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
 
@@ -99,16 +92,18 @@ class Checkpoints(Checkpoint):
             for name in ("exp_avg", "exp_avg_sq"):  # torch would find out in the middle of a step
                 if name in state and state[name].shape != parameter.shape:
                     raise self._misfit(trainer, f"{name} is of another shape than its weights")
-        self._handle_signals(self._ask)
+        if trainer.is_global_zero:
+            self.run.metrics.unlink(missing_ok=True)  # of an earlier end
+        handle_signals(self._ask)
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._stop_if_asked(trainer)  # after the last checkpoint of training
-        self._handle_signals(self._stop)
+        handle_signals(interrupt)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        due = self._asked is not None or time.monotonic() - self._saved > self.interval
+        due = self._asked > 0 or time.monotonic() - self._saved > self.interval
         if trainer.strategy.reduce_boolean_decision(due, all=False) and _between(
             trainer, batch_idx
         ):
@@ -123,27 +118,17 @@ class Checkpoints(Checkpoint):
         self._save(trainer, "last")
         self._stop_if_asked(trainer)
 
-    def _handle_signals(self, handler: Callable[[int, object], None]) -> None:
-        """Take the place of Lightning's handlers, which wait for other processes, until it ends."""
-        if threading.current_thread() is threading.main_thread():
-            for signum in SIGNALS:
-                self._handlers[signum] = signal.getsignal(signum)
-                if callable(self._handlers[signum]):
-                    signal.signal(signum, handler)
-
     def _ask(self, signum: int, _frame: object) -> None:
-        if self._asked is not None:
+        if self._asked:
             raise Interrupted(signum)
         self._asked = signum
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        if trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False):
-            self._stop(self._asked or signal.SIGTERM, None)
-
-    def _stop(self, signum: int, _frame: object) -> None:
-        if signum == signal.SIGUSR1 and self.recorder.trainer.is_global_zero:
-            _requeue()
-        raise Interrupted(signum)
+        """Stop with the signal of whichever process got one."""
+        asked = torch.tensor(self._asked, device=trainer.strategy.root_device)
+        signum = int(trainer.strategy.reduce(asked, reduce_op="max"))
+        if signum:
+            raise Interrupted(signum)
 
     def _misfit(self, trainer: Trainer, reason: str) -> UserError:
         return UserError(
@@ -162,19 +147,6 @@ class Checkpoints(Checkpoint):
         trainer.save_checkpoint(self.run.checkpoint(name), weights_only=False)
         if name == "last":
             self._saved = time.monotonic()
-            if trainer.is_global_zero:
-                self.run.metrics.unlink(missing_ok=True)  # they were of an earlier end
-
-
-def _requeue() -> None:
-    """Put SLURM's job back into its queue, to run the same command again when there is room."""
-    job = os.environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        log.warning("SLURM was not asked to put job %s back: %s", job, error)
 
 
 def _check_keys(content: Mapping[str, Any], keys: tuple[str, ...]) -> None:
@@ -186,7 +158,7 @@ def _check_keys(content: Mapping[str, Any], keys: tuple[str, ...]) -> None:
 def _between(trainer: Trainer, batch_idx: int) -> bool:
     """Whether the next thing is another step of this epoch, not validation and not the end."""
     every = trainer.val_check_batch
-    done = (batch_idx + 1, trainer.global_step)
-    validates = every is not None and any(count % every == 0 for count in done)
+    done = batch_idx + 1 if trainer.check_val_every_n_epoch else trainer.global_step
+    validates = every is not None and done % every == 0
     ends = batch_idx + 1 == trainer.num_training_batches or trainer.global_step == trainer.max_steps
     return not (validates or ends or trainer.should_stop)

@@ -6,6 +6,7 @@ Here the parent writes the run's folder once, and torchrun starts a worker a pro
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from cvae.run import Run
 from cvae.training.agent import FAILURE
 from cvae.training.checks import check_trainer
 from cvae.training.fit import fit, quieten
+from cvae.training.signals import requeue
 
 # What an outer launcher may have left behind, and a child's own launcher sets.
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -39,6 +41,8 @@ def launch(run: Run) -> dict[str, Any]:
     try:
         return _launch(run)
     except Interrupted as interruption:
+        if interruption.signum == signal.SIGUSR1 and is_first_process():
+            requeue()
         hint = "nothing to go on from yet"
         if run.checkpoint("last").is_file():
             hint = f"python -m cvae.resume {run.folder} goes on from the last checkpoint"
@@ -89,6 +93,7 @@ def _train_in_children(run: Run, processes: int) -> None:
     }
     threads = max(1, torch.get_num_threads() // processes)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
+    (run.folder / FAILURE).unlink(missing_ok=True)
     command = [sys.executable, "-m", "cvae.training.agent", str(processes), str(run.folder)]
     # a session of its own: a terminal's Ctrl-C comes here alone, and is passed on once
     with subprocess.Popen(

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
+from contextlib import nullcontext
 
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
@@ -21,15 +21,17 @@ def main() -> None:
     folder, *packages = sys.argv[1:]
     for package in packages:
         allow(package)
-    if os.environ["RANK"] == "0":
-        log_to(Path(folder))
+    run, first = Run(folder), os.environ["RANK"] == "0"
+    if first:
+        log_to(run.folder)
     else:
         logging.getLogger().setLevel(logging.ERROR)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     handler = get_error_handler()
     handler.initialize()
     try:
-        fit(Run(folder))
+        with run.hold_for_parent() if first else nullcontext():
+            fit(run)
     except Interrupted as interruption:  # the process that started all this tells of it
         sys.exit(128 + interruption.signum)
     except Exception as error:

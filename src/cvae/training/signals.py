@@ -1,0 +1,40 @@
+"""Signals that ask a run to stop, and SLURM's, which also asks for it to be started again."""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+
+from cvae.errors import Interrupted
+
+log = logging.getLogger(__name__)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+def handle_signals(handler: Callable[[int, object], None]) -> None:
+    """Take the place of Lightning's handlers, which wait for other processes, until it ends.
+
+    Where nobody listens to a signal, nobody will: SIGUSR1 is a wish under SLURM alone.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for signum in SIGNALS:
+            if callable(signal.getsignal(signum)):
+                signal.signal(signum, handler)
+
+
+def interrupt(signum: int, _frame: object) -> None:
+    """The handler that stops at once."""
+    raise Interrupted(signum)
+
+
+def requeue() -> None:
+    """Put SLURM's job back into its queue, to run the same command again when there is room."""
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        log.warning("SLURM was not asked to put job %s back: %s", job, error)
