@@ -23,10 +23,10 @@ train: $(READY)  ## train the learned-prior CVAE on MNIST; ARGS='model=vae …' 
 	$(BIN)/python -m cvae.train $(ARGS)
 
 test: $(READY)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 test-all: $(READY)  ## every test, the slow ones too
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 benchmark: $(READY)  ## a training step's speed against a bare loop and the floor
 	$(BIN)/python -m cvae.benchmark $(ARGS)

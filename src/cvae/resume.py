@@ -7,9 +7,8 @@ import sys
 from cvae.allowed import allow
 from cvae.command import log_to, run_command
 from cvae.errors import UserError
-from cvae.files import write_atomically
 from cvae.run import Run, find
-from cvae.training.launch import launch
+from cvae.training.launch import is_first_process, launch
 
 log = logging.getLogger(__name__)
 
@@ -18,12 +17,18 @@ def resume(run: Run, changes: list[str]) -> None:
     """Go on in a run's folder from its last checkpoint.
 
     Args:
-        run: interrupted, or finished and to be trained for longer.
+        run: interrupted, or finished and to be trained for longer; where there is nothing left to
+            train, it is tested again.
         changes: `trainer.KEY=VALUE`, kept in the folder's config.
 
     Raises:
-        UserError: there is nothing to go on from, or nothing left to do.
+        UserError: there is nothing to go on from, or the run is finished and nothing changes.
     """
+    changed = run.changed(changes)
+    if not is_first_process():
+        logging.getLogger().setLevel(logging.ERROR)
+        launch(changed)
+        return
     with run.hold():
         log_to(run.folder)
         last = run.checkpoint("last")
@@ -33,16 +38,14 @@ def resume(run: Run, changes: list[str]) -> None:
             raise UserError(
                 f"{run.folder} is finished: trainer.max_epochs=NUMBER trains it for longer"
             )
-        config, begun = run.folder / "config.yaml", last.stat().st_mtime_ns
-        before = config.read_bytes()
-        if changes:
-            run.override(changes)
+        begun = last.stat().st_mtime_ns
+        changed.write_config()
         log.info("resuming %s %s", run.folder, " ".join(changes))
         try:
-            launch(run)
+            launch(changed)
         except BaseException:
-            if last.stat().st_mtime_ns == begun:  # refused before anything was trained
-                write_atomically(config, before)
+            if last.stat().st_mtime_ns == begun:  # ended before anything was trained
+                run.write_config()
             raise
 
 

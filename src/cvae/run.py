@@ -75,18 +75,18 @@ class Run:
                 f"{self.folder} holds a run: choose another hydra.run.dir, or go on with "
                 f"python -m cvae.resume {self.folder}"
             )
-        self._write(self.config)
+        self.write_config()
         self.checkpoint("best").unlink(missing_ok=True)  # of a run that was killed before its last
 
-    def override(self, changes: Sequence[str]) -> None:
-        """Change the trainer's options in the folder's config: how a run goes on, not what it is.
+    def changed(self, changes: Sequence[str]) -> "Run":
+        """The run with other options of its trainer: how it goes on, not what it is.
 
         Args:
             changes: `trainer.KEY=VALUE`.
 
         Raises:
             UserError: a change is of another form, of anything else than the trainer, or to a value
-                that it cannot have; the folder is then as it was.
+                that it cannot have.
         """
         trainer = dict(self.config["trainer"])
         for change in changes:
@@ -99,12 +99,11 @@ class Run:
                 )
             trainer[name] = parse(f"value: {value}".encode(), change)["value"]
         check_arguments(trainer, "trainer")
-        self._given = {**self.config, "trainer": trainer}
-        vars(self).pop("config")
-        self._write(self.config)
+        return Run(self.folder, {**self.config, "trainer": trainer})
 
-    def _write(self, config: Config) -> None:
-        text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+    def write_config(self) -> None:
+        """Write the config into the folder."""
+        text = OmegaConf.to_yaml(OmegaConf.create(dict(self.config)))
         write_atomically(self.folder / "config.yaml", text.encode())
 
     @cached_property

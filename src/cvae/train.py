@@ -38,13 +38,16 @@ def train(config: DictConfig, folder: Path) -> float | None:
     if package is not None:
         allow(package)
     run = Run(folder, {str(key): value for key, value in plain.items()})
+    restarted = _restarted() and run.checkpoint("last").is_file()
+    if restarted:
+        run = Run(folder)  # as it began, whatever conf/ has come to say since
     if not is_first_process():
         logging.getLogger().setLevel(logging.ERROR)
         best: float | None = launch(run)["best"]
         return best
     with run.hold():
         log_to(folder)
-        if not (run.checkpoint("last").is_file() and _restarted()):
+        if not restarted:
             run.begin()
         best = launch(run)["best"]
     return best
