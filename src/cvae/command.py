@@ -36,7 +36,7 @@ def run_command(main: Callable[[], Any]) -> None:
     log_to(None)
     preemption = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
     for signum in (signal.SIGINT, signal.SIGTERM, *preemption):
-        signal.signal(signum, _interrupt)
+        signal.signal(signum, interrupt)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra's main prints errors its own way
     try:
         main()
@@ -110,5 +110,6 @@ def _(error: ConfigAttributeError | ConfigKeyError) -> str:
     return str(unknown(str(error.full_key), str(error.key), there))
 
 
-def _interrupt(signum: int, _frame: object) -> None:
+def interrupt(signum: int, _frame: object) -> None:
+    """The signal handler that stops at once."""
     raise Interrupted(signum)

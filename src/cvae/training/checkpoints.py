@@ -12,11 +12,12 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cvae.checkpoint import read_checkpoint, write_checkpoint
+from cvae.command import interrupt
 from cvae.errors import Interrupted, UserError
 from cvae.ranges import Positive
 from cvae.run import Run
 from cvae.training.recorder import Recorder
-from cvae.training.signals import handle_signals, interrupt
+from cvae.training.signals import handle_signals
 
 
 class CheckpointFiles(TorchCheckpointIO):

@@ -7,8 +7,6 @@ import subprocess
 import threading
 from collections.abc import Callable
 
-from cvae.errors import Interrupted
-
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -22,11 +20,6 @@ def handle_signals(handler: Callable[[int, object], None]) -> None:
         for signum in SIGNALS:
             if callable(signal.getsignal(signum)):
                 signal.signal(signum, handler)
-
-
-def interrupt(signum: int, _frame: object) -> None:
-    """The handler that stops at once."""
-    raise Interrupted(signum)
 
 
 def requeue() -> None:
