@@ -33,7 +33,7 @@ ROOT: Config = {
 
 
 def check_config(config: Config) -> None:
-    """Refuse what is no run's config, or names anything that is not on the list of `build`.
+    """Refuse what is no run's config, or names anything that is not on the list of `allowed`.
 
     Raises:
         UserError: naming the place.

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import sys
 
 from cvae.allowed import allow
 from cvae.command import log_to, run_command
@@ -71,4 +70,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     run_command(main)
-    sys.exit()

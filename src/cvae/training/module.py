@@ -64,7 +64,11 @@ class Training(LightningModule):
         return self.global_step / max(1, self.trainer.num_training_batches)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The loss, and `terms`: the means of the objective's terms in their order, (T,)."""
+        """The loss, (), and `terms`: the means of the objective's terms in their order, (T,), nats.
+
+        Raises:
+            UserError: the loss is not finite; nothing has been updated by it.
+        """
         noise = self._training_noise(batch.x.device)
         terms = self.train_objective(self.model, batch.x, batch.y, noise, self.epochs_done)
         loss = terms.loss.mean()

@@ -21,8 +21,8 @@ LOG_EVERY = 50  # steps between two points in TensorBoard; each costs a few mill
 class Recorder(Callback):
     """Keeps the terms of training and of validation, and writes `metrics.csv`.
 
-    The terms come out of `training_step` as tensors and stay so: reading one costs a wait for the
-    device, and `LightningModule.log` costs more than the smaller of our nets take for a step.
+    The terms come out of `training_step` as one tensor, (T,), nats, and are read every LOG_EVERY
+    steps: `LightningModule.log` at each would cost more than the smaller of our nets take for it.
     All that it keeps is in the checkpoints, so that a resumed run tells of the whole.
 
     Args:
