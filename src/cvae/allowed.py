@@ -27,6 +27,7 @@ ALLOWED = frozenset(
         "cvae.networks.Conv",
         "cvae.networks.MLP",
         "cvae.objectives.BetaElbo",
+        "cvae.objectives.Iwae",
         "cvae.training.callbacks.EarlyStopping",
         "cvae.training.callbacks.Pictures",
         "cvae.training.checkpoints.Checkpoints",

