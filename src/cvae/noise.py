@@ -17,6 +17,8 @@ class Stream(IntEnum):
     PICTURES = 3
     FIXED_PIXELS = 4  # of validation, test and static binarisation: the same in every run
     FIXED_LATENT = 5
+    EVIDENCE = 6
+    GENERATION = 7
 
 
 def generator(

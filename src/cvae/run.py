@@ -196,6 +196,21 @@ def find(name: str) -> Run:
     return run
 
 
+def find_all(names: Sequence[str]) -> list[Run]:
+    """The runs that names stand for: a run's folder, `latest`, or a folder with runs below it.
+
+    Raises:
+        UserError: a name stands for none, or a folder has links in it.
+    """
+    runs: dict[Path, Run] = {}
+    for name in names:
+        below = [] if name == "latest" else sorted(Path(name).glob("**/config.yaml"))
+        folders = [str(path.parent) for path in below if path.parent.name != ".hydra"]
+        for run in map(find, folders or [name]):
+            runs.setdefault(run.folder.resolve(), run)
+    return list(runs.values())
+
+
 def _latest() -> Run:
     checkpoints = list(OUTPUTS.glob("**/checkpoints/last.ckpt"))
     if not checkpoints:

@@ -1,0 +1,157 @@
+"""−log p(y|x) by sampling: the estimate, its bias, and its two errors."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from cvae.errors import UserError
+from cvae.model import ConditionalVAE
+from cvae.noise import Stream, generator
+
+REPEATS = 10  # disjoint parts of the K samples
+ROWS = 2000  # z that are decoded at once: what bounds the memory, and a size that caches like
+
+Weigh = Callable[[ConditionalVAE, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def from_posterior(
+    model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """log p(y|x,z) and log w = log p(y|x,z) p(z|x) / q(z|x,y) for z from q(z|x,y), (K, B) each.
+
+    Source: Burda et al. 2016, eq. 8; Sohn et al. 2015, eq. 7.
+    """
+    elbo = model.elbo(x, y, noise)
+    return elbo.log_likelihood, elbo.log_weights
+
+
+def from_prior(
+    model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """log p(y|x,z) for z from p(z|x), twice, (K, B): its mean of weights is the estimate.
+
+    Source: the "Monte Carlo" estimate of Sohn et al. 2015, eq. 6.
+    """
+    log_likelihood = model.sample(x, noise).log_prob(y)
+    return log_likelihood, log_likelihood
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """An estimate of −log p(y|x) over N examples from R disjoint repeats of K/R samples, nats.
+
+    Both errors are of the mean over the examples: `standard_error` is what other examples would
+    change, `monte_carlo_error` what other z would.
+
+    Attributes:
+        log_means: log of the mean weight of each repeat, (R, N).
+        reconstruction: mean over all z of log p(y|x,z), (N,).
+        num_samples: K.
+    """
+
+    log_means: Tensor
+    reconstruction: Tensor
+    num_samples: int
+
+    @cached_property
+    def nll(self) -> Tensor:
+        """−log 1/K Σ_k w_k, (N,): in expectation too high by O(1/K)."""
+        return _nll(self.log_means)
+
+    @property
+    def mean(self) -> float:
+        """The estimate from all K."""
+        return self.nll.mean().item()
+
+    @property
+    def mean_of_repeats(self) -> float:
+        """The estimate from K/R samples, averaged over the repeats: how far from its limit K is."""
+        return -self.log_means.mean().item()
+
+    @property
+    def standard_error(self) -> float:
+        """Standard deviation over the examples divided by √N."""
+        return self.nll.std(correction=0).item() / math.sqrt(len(self.nll))
+
+    @property
+    def monte_carlo_error(self) -> float:
+        """The jackknife's √((R−1)/R Σ_r (m_r − m̄)²), where m_r leaves repeat r out.
+
+        Source: Efron and Stein 1981, https://doi.org/10.1214/aos/1176345462.
+        """
+        repeats = len(self.log_means)
+        without = torch.stack(
+            [
+                _nll(torch.cat([self.log_means[:r], self.log_means[r + 1 :]])).mean()
+                for r in range(repeats)
+            ]
+        )
+        return math.sqrt((repeats - 1) * without.var(correction=0).item())
+
+
+def estimate(
+    weigh: Weigh,
+    model: ConditionalVAE,
+    x: Tensor,
+    y: Tensor,
+    num_samples: int,
+    seed: int = 0,
+    advance: Callable[[int], object] = lambda rows: None,
+) -> Evidence:
+    """Estimate −log p(y|x) for each example with K samples of z.
+
+    Memory is bounded by ROWS decoded z at once. The same seed gives the same number on the same
+    kind of device.
+
+    Args:
+        weigh: `from_posterior` or `from_prior`.
+        model: the composition, on the device of x and y.
+        x: the condition, (N, …).
+        y: what is modelled, (N, …).
+        num_samples: K, a multiple of REPEATS.
+        seed: of the noise.
+        advance: told of the number of z that have been decoded since the last call.
+
+    Raises:
+        UserError: K cannot be divided among the repeats.
+    """
+    if num_samples < REPEATS or num_samples % REPEATS:
+        raise UserError(f"{num_samples} samples cannot be divided: give a multiple of {REPEATS}")
+    group = num_samples // REPEATS
+    size = max(1, ROWS // group)
+    log_means, reconstruction = [], []
+    with torch.inference_mode():
+        for start in range(0, len(x), size):
+            part = x[start : start + size], y[start : start + size]
+            draws = generator(Stream.EVIDENCE, seed, start, device=x.device)
+            repeats = []
+            total = torch.zeros(len(part[0]), dtype=torch.float64, device=x.device)
+            for _ in range(REPEATS):
+                log_sum = torch.full_like(total, -math.inf)
+                for noise in _noise(group, len(part[0]), model.latent_dim, draws):
+                    log_likelihood, log_weights = weigh(model, *part, noise)
+                    log_sum = log_sum.logaddexp(log_weights.double().logsumexp(0))
+                    total += log_likelihood.sum(0, dtype=torch.float64)
+                    advance(noise.shape[0] * noise.shape[1])
+                repeats.append(log_sum - math.log(group))
+            log_means.append(torch.stack(repeats))
+            reconstruction.append(total / num_samples)
+    return Evidence(torch.cat(log_means, 1), torch.cat(reconstruction), num_samples)
+
+
+def _noise(
+    samples: int, examples: int, latent_dim: int, draws: torch.Generator
+) -> Iterator[Tensor]:
+    """ε for so many samples of each example, (k, B, d) with at most ROWS of k·B at once."""
+    most = max(1, ROWS // examples)
+    for done in range(0, samples, most):
+        shape = (min(most, samples - done), examples, latent_dim)
+        yield torch.randn(shape, device=draws.device, generator=draws)
+
+
+def _nll(log_means: Tensor) -> Tensor:
+    return math.log(len(log_means)) - log_means.logsumexp(0)
