@@ -5,6 +5,7 @@ prior p(z|x) and decoder p(y|x,z) are all built from the classes below.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,13 +39,13 @@ class Head(nn.Module):
 
     num_parameters: int
     binary: bool = False
-    joint: type[Independent] = Independent
+    joint: type[Independent[Any]] = Independent
 
     def forward(self, *parameters: Tensor) -> Distribution:
         raise NotImplementedError
 
 
-class JointBernoulli(Independent):
+class JointBernoulli(Independent[Bernoulli]):
     """torch's distribution, with `cvae.bernoulli`'s log p(y) in a third of the time."""
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+ACTIVE_UNIT = 0.01  # variance over the data of E_q[z_d]; Burda et al. 2016, section 5.2
+
 
 class Moments(Metric):
     """Mean, variance and standard error over examples, of one number or a vector an example.

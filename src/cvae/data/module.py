@@ -28,6 +28,14 @@ class Batch(NamedTuple):
     position: Tensor
 
 
+class Examples(NamedTuple):
+    """A whole split: conditions x (N, …), modelled y (N, …), labels (N,), in the files' order."""
+
+    x: Tensor
+    y: Tensor
+    labels: Tensor
+
+
 class ShuffledBatches(Sampler[Tensor]):
     """Index tensors of this rank's share of each global batch, in an order that (seed, epoch) fix.
 
@@ -179,6 +187,11 @@ class ImageData(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         return self._evaluation_loader("test")
+
+    def examples(self, split: str) -> Examples:
+        """All of train, val or test, in memory, with the pixels that validation and test see."""
+        images, labels, _ = self.datasets[split].tensors
+        return Examples(*self.view(images, labels), labels.long())
 
     def shown(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """x and y of the ten examples that pictures show: of validation, or else of training."""

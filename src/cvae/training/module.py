@@ -12,13 +12,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cvae.data.module import Batch
 from cvae.errors import UserError
-from cvae.metrics import Moments
+from cvae.metrics import ACTIVE_UNIT, Moments
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator, rank_slice
 from cvae.objectives import Objective, Terms
 from cvae.training.compilation import compile_objective
 
-ACTIVE_UNIT = 0.01  # variance over the data of E_q[z_d]; Burda et al. 2016, section 5.2
 SPLITS = ("val", "test")
 
 

@@ -1,0 +1,218 @@
+"""`python -m cvae.evaluate FOLDER…`: what finished runs are worth, measured on the test data."""
+
+import argparse
+import json
+import logging
+import math
+import platform
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cvae.allowed import allow
+from cvae.build import build
+from cvae.command import run_command
+from cvae.data.module import Examples, ImageData
+from cvae.errors import UserError
+from cvae.evaluation import evidence
+from cvae.evaluation.generation import Generation, frechet_distance, sampled_pictures
+from cvae.evaluation.judge import judge_of, pictures
+from cvae.evaluation.latents import Latents, latents
+from cvae.evaluation.pictures import plot_aggregate, plot_kl, plot_reconstructions, save
+from cvae.evaluation.products import Products
+from cvae.evaluation.report import table
+from cvae.files import write_atomically
+from cvae.model import ConditionalVAE
+from cvae.run import Run, density_label, find_all
+
+log = logging.getLogger(__name__)
+SPLIT = "test"
+
+
+def evaluate(run: Run, num_samples: int, seed: int, device: torch.device) -> dict[str, Any]:
+    """Measure a run's model and write `evaluation.json` and pictures into its folder.
+
+    Args:
+        run: trained.
+        num_samples: K of −log p(y|x).
+        seed: of all draws.
+        device: where.
+
+    Returns:
+        What `evaluation.json` holds; numbers are in nats.
+
+    Raises:
+        UserError: the folder holds no trained model, or K cannot be divided.
+    """
+    model = run.load_model().to(device)
+    data: ImageData = build(run.config["data"], "data")
+    data.prepare_data()
+    data.setup()
+    test = data.examples(SPLIT)
+    x, y = test.x.to(device), test.y.to(device)
+    use = latents(model, x, y)
+    results: dict[str, Any] = {
+        "name": run.config["name"],
+        "split": SPLIT,
+        "examples": len(y),
+        "weights": run.weights,
+        "density": density_label(build(run.config["likelihood"], "likelihood"), data.binarize),
+        "num_samples": num_samples,
+        "seed": seed,
+        "device": f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)",
+        **_evidence(model, x, y, use, num_samples, seed),
+        "latent": _latent_use(use, test.labels),
+        "judge": _generation(model, data, test, seed, device),
+        "data": data.record,
+    }
+    write_atomically(run.folder / "evaluation.json", json.dumps(results, indent=2).encode())
+    folder = run.folder / "pictures"
+    save(plot_kl(use, test.labels), folder / "kl.png")
+    save(plot_aggregate(use), folder / "aggregate.png")
+    save(plot_reconstructions(model, data.view, x, y), folder / "posterior_and_prior.png")
+    return results
+
+
+def _evidence(
+    model: ConditionalVAE, x: Tensor, y: Tensor, use: Latents, num_samples: int, seed: int
+) -> dict[str, Any]:
+    """The ELBO's terms and −log p(y|x), z from the posterior and z from the prior."""
+    found, seconds = {}, {}
+    rate = _rate_of_products(model, x, y)
+    for name, weigh in (("importance", evidence.from_posterior), ("prior", evidence.from_prior)):
+        started = time.perf_counter()
+        with tqdm(total=len(y) * num_samples, desc=name, unit="z", unit_scale=True) as bar:
+            found[name] = evidence.estimate(weigh, model, x, y, num_samples, seed, bar.update)
+        seconds[name] = time.perf_counter() - started
+    reconstruction = found["importance"].reconstruction.cpu()
+    kl = use.kl_per_dimension.sum(1).double()
+    flops, alone = rate
+    reached = flops * len(y) * num_samples / seconds["importance"]
+    return {
+        "elbo": _mean(reconstruction - kl),
+        "reconstruction": _mean(reconstruction),
+        "kl": _mean(kl),
+        "reconstruction_from_prior": _mean(found["prior"].reconstruction),
+        "nll": {
+            name: {
+                "mean": estimate.mean,
+                "standard_error": estimate.standard_error,
+                "monte_carlo_error": estimate.monte_carlo_error,
+                "mean_of_repeats": estimate.mean_of_repeats,
+            }
+            for name, estimate in found.items()
+        },
+        "speed": {
+            "seconds": seconds["importance"],
+            "gflops": reached / 1e9,
+            "gflops_of_products": alone / 1e9,
+            "share": reached / alone,
+        },
+    }
+
+
+def _rate_of_products(model: ConditionalVAE, x: Tensor, y: Tensor) -> tuple[float, float]:
+    """The products' operations for each z, and how many of them a second they do alone."""
+    examples = 4
+    noise = torch.randn(evidence.ROWS // examples, examples, model.latent_dim, device=x.device)
+    some_x, some_y = x[:examples], y[:examples]
+    products = Products(lambda: evidence.from_posterior(model, some_x, some_y, noise))
+    return products.flops / (noise.shape[0] * examples), products.rate(x.device)
+
+
+def _latent_use(use: Latents, labels: Tensor) -> dict[str, Any]:
+    kl, (aggregate, error) = use.kl_per_dimension, use.aggregate_kl()
+    of_digit = {int(label): labels == label for label in labels.unique()}
+    return {
+        "active_units": int(use.active.sum()),
+        "kl_per_dimension": kl.mean(0).tolist(),
+        "kl_per_digit": {digit: kl[mask].sum(1).mean().item() for digit, mask in of_digit.items()},
+        "aggregate_kl": {"mean": aggregate, "standard_error": error},
+        "aggregate_kl_per_digit": {
+            digit: use.of(mask).aggregate_kl()[0] for digit, mask in of_digit.items()
+        },
+    }
+
+
+def _generation(
+    model: ConditionalVAE, data: ImageData, test: Examples, seed: int, device: torch.device
+) -> dict[str, Any]:
+    arrays = data.source.load(data.root)
+    judge, own_accuracy = judge_of(data.source.name, arrays)
+    real = pictures(arrays.test_images)
+    sampled = sampled_pictures(model, data.view, test.x.to(device), seed)
+    generation = Generation(judge, sampled, real, test.labels)
+    per_digit = {}
+    for digit in generation.classes():
+        ours, theirs = generation.diversity_of(digit)
+        per_digit[digit] = {
+            "accuracy": generation.accuracy_of(digit),
+            "distance_sampled": ours,
+            "distance_real": theirs,
+        }
+    return {
+        "own_accuracy": own_accuracy,
+        "accuracy": generation.correct.mean().item(),
+        "per_digit": per_digit,
+        "frechet": generation.frechet(),
+        "frechet_of_train": frechet_distance(
+            judge, pictures(arrays.train_images[: len(real)]), real
+        ),
+    }
+
+
+def _mean(values: Tensor) -> dict[str, float]:
+    error = values.std(correction=0).item() / math.sqrt(len(values))
+    return {"mean": values.mean().item(), "standard_error": error}
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m cvae.evaluate", description=__doc__)
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        metavar="FOLDER",
+        help="a run's folder, a sweep's, or latest: the run below outputs/ that last wrote a "
+        "checkpoint",
+    )
+    parser.add_argument(
+        "--num-samples",
+        type=int,
+        default=1000,
+        metavar="K",
+        help="z for each image in −log p(y|x), a multiple of 10 (default 1000)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
+    parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:1")
+    parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
+    arguments = parser.parse_args()
+    if arguments.allow:
+        allow(arguments.allow)
+    device = _device(arguments.device)
+    for run in find_all(arguments.folders):
+        log.info("evaluating %s", run.folder)
+        results = evaluate(run, arguments.num_samples, arguments.seed, device)
+        print(f"{run.config['name']}: {table(results)}\nwritten to {run.folder}/evaluation.json\n")
+
+
+def _device(name: str) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises:
+        UserError: it has not.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name}: {reason}: cpu always works") from error
+    return device
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,93 @@
+"""What a model draws from its prior: is it what was asked for, how varied, how like the data."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from cvae.data.source import NUM_CLASSES
+from cvae.data.views import View
+from cvae.evaluation.judge import Judge
+from cvae.model import ConditionalVAE
+from cvae.noise import Stream, generator
+
+BATCH = 500
+COMPARED = 500  # pictures of each class whose distances are taken
+
+
+@torch.inference_mode()
+def sampled_pictures(model: ConditionalVAE, view: View, x: Tensor, seed: int = 0) -> Tensor:
+    """One sample for each condition, as a picture: the mean of p(y|x,z) for z from p(z|x).
+
+    Args:
+        model: the composition, on the device of x.
+        view: puts x and y together.
+        x: the conditions, (N, …).
+        seed: of z.
+
+    Returns:
+        (N, 1, H, W) in [0, 1], on the CPU.
+    """
+    draws, drawn = generator(Stream.GENERATION, seed, device=x.device), []
+    for some in x.split(BATCH):
+        noise = torch.randn((len(some), model.latent_dim), device=x.device, generator=draws)
+        drawn.append(view.picture(some, model.sample(some, noise).mean).clamp(0, 1).cpu())
+    return torch.cat(drawn)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Sampled pictures against real ones of the same classes, seen by a judge.
+
+    Attributes:
+        judge: the classifier.
+        sampled: pictures that the model drew, (N, 1, H, W).
+        real: pictures of the data, (N, 1, H, W).
+        labels: the class of both, (N,).
+    """
+
+    judge: Judge
+    sampled: Tensor
+    real: Tensor
+    labels: Tensor
+
+    @cached_property
+    def correct(self) -> Tensor:
+        """Which of the sampled pictures the judge takes for what was asked for, (N,)."""
+        return (self.judge.classify(self.sampled) == self.labels).double()
+
+    def accuracy_of(self, label: int) -> float:
+        """The share that is correct of one class."""
+        return self.correct[self.labels == label].mean().item()
+
+    def diversity_of(self, label: int) -> tuple[float, float]:
+        """Mean Euclidean distance between two pictures of a class: of sampled and of real ones."""
+        chosen = self.labels == label
+        sampled, real = (
+            torch.pdist(pictures[chosen][:COMPARED].flatten(1)).mean().item()
+            for pictures in (self.sampled, self.real)
+        )
+        return sampled, real
+
+    def frechet(self) -> float:
+        """Fréchet distance between sampled and real pictures in the judge's features."""
+        return frechet_distance(self.judge, self.sampled, self.real)
+
+    def classes(self) -> range:
+        """All classes."""
+        return range(NUM_CLASSES)
+
+
+@torch.inference_mode()
+def frechet_distance(judge: Judge, some: Tensor, others: Tensor) -> float:
+    """|μ − μ'|² + tr(Σ + Σ' − 2(ΣΣ')^½) of the judge's features of two sets of pictures.
+
+    Source: Heusel et al. 2017, arXiv:1706.08500, eq. 6, whose Inception network knows no digits.
+    """
+    metric = FrechetInceptionDistance(feature=judge.features)
+    for pictures, real in ((some, False), (others, True)):
+        for part in pictures.split(BATCH):
+            metric.update(part, real=real)
+    return metric.compute().item()

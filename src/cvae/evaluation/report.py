@@ -1,0 +1,81 @@
+"""The table that an evaluation prints."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+Row = tuple[str, str, str]
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """All that was measured, a line each, with its standard error over the data."""
+    lines = [
+        f"{results['split']} data, {results['examples']:,} examples, {results['weights']} weights, "
+        "nats an example ± standard error over the data",
+        f"({results['density']})",
+        tabulate([*_bounds(results), *_latents(results), *_generation(results)], tablefmt="plain"),
+    ]
+    speed = results["speed"]
+    lines.append(
+        f"importance sampling took {speed['seconds']:.0f} s on {results['device']}: "
+        f"{speed['gflops']:.0f} GFLOP/s of matrix products, {speed['share']:.2f} of the "
+        f"{speed['gflops_of_products']:.0f} that the same products reach alone"
+    )
+    return "\n".join(lines)
+
+
+def _bounds(results: Mapping[str, Any]) -> list[Row]:
+    rows = [_row(name, results[name], "") for name in ("elbo", "reconstruction", "kl")]
+    samples = results["num_samples"]
+    for name, said in (("importance", "z from q(z|x,y)"), ("prior", "z from p(z|x)")):
+        nll = results["nll"][name]
+        rows.append(
+            _row(
+                "−log p(y|x)",
+                nll,
+                f"{said}, K={samples}, Monte Carlo error {nll['monte_carlo_error']:.3f}; "
+                f"K={samples // 10}: {nll['mean_of_repeats']:.2f}",
+            )
+        )
+    return rows
+
+
+def _latents(results: Mapping[str, Any]) -> list[Row]:
+    latent, aggregate = results["latent"], results["latent"]["aggregate_kl"]
+    return [
+        _row("E log p(y|x,z), z from p(z|x)", results["reconstruction_from_prior"], ""),
+        ("active units", f"{latent['active_units']} of {len(latent['kl_per_dimension'])}", ""),
+        _row("KL(q(z) ‖ p(z))", aggregate, "aggregate posterior against aggregate prior"),
+    ]
+
+
+def _generation(results: Mapping[str, Any]) -> list[Row]:
+    judge = results["judge"]
+    digits = judge["per_digit"].items()
+    worst, least = min(digits, key=lambda item: item[1]["accuracy"])
+    sampled, real = (
+        sum(numbers[name] for _, numbers in digits) / len(digits)
+        for name in ("distance_sampled", "distance_real")
+    )
+    return [
+        (
+            "samples taken for their digit",
+            f"{judge['accuracy']:.2%}",
+            f"least {least['accuracy']:.2%} ({worst}); real ones {judge['own_accuracy']:.2%}",
+        ),
+        (
+            "distance within a digit",
+            f"{sampled:.2f}",
+            f"of real ones {real:.2f}",
+        ),
+        (
+            "Fréchet distance",
+            f"{judge['frechet']:.3f}",
+            f"train against test {judge['frechet_of_train']:.3f}",
+        ),
+    ]
+
+
+def _row(name: str, number: Mapping[str, float], remark: str) -> Row:
+    return name, f"{number['mean']:.2f} ± {number['standard_error']:.2f}", remark
