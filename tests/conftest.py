@@ -11,7 +11,8 @@ import torch
 from omegaconf import OmegaConf
 
 import cvae  # noqa: F401  before torchmetrics and lightning, which need its torchvision
-from cvae.data.source import MNIST
+from cvae.data.source import MNIST, Arrays
+from cvae.evaluation import judge
 from cvae.train import CONF
 from warm import Command, Warm
 
@@ -115,3 +116,22 @@ def reference(
         return folders[overrides]
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def arrays(mnist_root: str) -> Arrays:
+    """MNIST in memory."""
+    return MNIST().load(mnist_root)
+
+
+@pytest.fixture(scope="session")
+def judged(arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to start commands in: it keeps a judge that has seen a sixth of the images."""
+    folder = tmp_path_factory.mktemp("judged")
+    some = arrays._replace(
+        train_images=arrays.train_images[:10_000], train_labels=arrays.train_labels[:10_000]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "EPOCHS", 2)
+        judge.judge_of("mnist", some, folder / "outputs")
+    return folder

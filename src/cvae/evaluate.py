@@ -18,7 +18,7 @@ from cvae.command import run_command
 from cvae.data.module import Examples, ImageData
 from cvae.errors import UserError
 from cvae.evaluation import evidence
-from cvae.evaluation.generation import Generation, frechet_distance, sampled_pictures
+from cvae.evaluation.generation import Generation, sampled_pictures
 from cvae.evaluation.judge import judge_of, pictures
 from cvae.evaluation.latents import Latents, latents
 from cvae.evaluation.pictures import plot_aggregate, plot_kl, plot_reconstructions, save
@@ -141,7 +141,7 @@ def _generation(
     model: ConditionalVAE, data: ImageData, test: Examples, seed: int, device: torch.device
 ) -> dict[str, Any]:
     arrays = data.source.load(data.root)
-    judge, own_accuracy = judge_of(data.source.name, arrays)
+    judge = judge_of(data.source.name, arrays)
     real = pictures(arrays.test_images)
     sampled = sampled_pictures(model, data.view, test.x.to(device), seed)
     generation = Generation(judge, sampled, real, test.labels)
@@ -154,13 +154,11 @@ def _generation(
             "distance_real": theirs,
         }
     return {
-        "own_accuracy": own_accuracy,
+        "own_accuracy": judge.right.item(),
         "accuracy": generation.correct.mean().item(),
         "per_digit": per_digit,
         "frechet": generation.frechet(),
-        "frechet_of_train": frechet_distance(
-            judge, pictures(arrays.train_images[: len(real)]), real
-        ),
+        "frechet_of_train": judge.frechet_of_train.item(),
     }
 
 

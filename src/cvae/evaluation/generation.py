@@ -5,11 +5,10 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from cvae.data.source import NUM_CLASSES
 from cvae.data.views import View
-from cvae.evaluation.judge import Judge
+from cvae.evaluation.judge import Judge, frechet_distance
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 
@@ -78,16 +77,3 @@ class Generation:
     def classes(self) -> range:
         """All classes."""
         return range(NUM_CLASSES)
-
-
-@torch.inference_mode()
-def frechet_distance(judge: Judge, some: Tensor, others: Tensor) -> float:
-    """|μ − μ'|² + tr(Σ + Σ' − 2(ΣΣ')^½) of the judge's features of two sets of pictures.
-
-    Source: Heusel et al. 2017, arXiv:1706.08500, eq. 6, whose Inception network knows no digits.
-    """
-    metric = FrechetInceptionDistance(feature=judge.features)
-    for pictures, real in ((some, False), (others, True)):
-        for part in pictures.split(BATCH):
-            metric.update(part, real=real)
-    return metric.compute().item()

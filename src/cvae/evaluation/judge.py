@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
+from torchmetrics.image.fid import FrechetInceptionDistance
 from torchvision.transforms import RandomAffine
 from tqdm import tqdm
 
@@ -20,6 +21,7 @@ from cvae.run import OUTPUTS
 log = logging.getLogger(__name__)
 EPOCHS, BATCH, RATE = 6, 100, 3e-3
 NUM_FEATURES = 64
+PART = 500  # pictures at a time where nothing is learned
 
 
 class Features(nn.Sequential):
@@ -33,7 +35,13 @@ class Judge(nn.Module):
 
     Attributes:
         features: the layers before the last, to what the classes are told apart by, (B, 64).
+        right: the share of the grey test images that it takes for what they are.
+        frechet_of_train: between as many training images and the test images: what real pictures
+            come to.
     """
+
+    right: Tensor
+    frechet_of_train: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,6 +57,8 @@ class Judge(nn.Module):
             nn.ReLU(),
         )
         self.classes = nn.Linear(NUM_FEATURES, NUM_CLASSES)
+        for name in ("right", "frechet_of_train"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.classes(self.features(pictures))
@@ -56,7 +66,7 @@ class Judge(nn.Module):
     @torch.inference_mode()
     def classify(self, pictures: Tensor) -> Tensor:
         """The most likely class of each picture, (N,), in pieces that bound the memory."""
-        return torch.cat([self(part).argmax(-1) for part in pictures.split(500)])
+        return torch.cat([self(part).argmax(-1) for part in pictures.split(PART)])
 
     def accuracy(self, pictures: Tensor, labels: Tensor) -> float:
         """The share of pictures that it takes for what they are."""
@@ -68,8 +78,8 @@ def pictures(images: Tensor) -> Tensor:
     return images.unsqueeze(1).float() / 255
 
 
-def judge_of(name: str, arrays: Arrays, outputs: Path = OUTPUTS) -> tuple[Judge, float]:
-    """The judge of a data set and its accuracy on the grey test images.
+def judge_of(name: str, arrays: Arrays, outputs: Path = OUTPUTS) -> Judge:
+    """The judge of a data set, in evaluation mode.
 
     Trained once, on the training images alone, and kept under `outputs/judges/NAME.ckpt`.
 
@@ -86,7 +96,8 @@ def judge_of(name: str, arrays: Arrays, outputs: Path = OUTPUTS) -> tuple[Judge,
     kept = read_checkpoint(path) if path.is_file() else {}
     if kept.get("hashes") != hashes:
         log.info("training a judge of %s, which is kept in %s", name, path)
-        judge = _trained(arrays)
+        judge = _trained(arrays).eval()
+        _judge_itself(judge, arrays)
         write_checkpoint({"state_dict": judge.state_dict(), "hashes": hashes}, path)
     else:
         judge = Judge()
@@ -96,8 +107,13 @@ def judge_of(name: str, arrays: Arrays, outputs: Path = OUTPUTS) -> tuple[Judge,
             raise UserError(
                 f"{path} does not hold a judge: delete it to train a new one"
             ) from error
-    judge.eval()
-    return judge, judge.accuracy(pictures(arrays.test_images), arrays.test_labels.long())
+    return judge.eval()
+
+
+def _judge_itself(judge: Judge, arrays: Arrays) -> None:
+    train, test = pictures(arrays.train_images), pictures(arrays.test_images)
+    judge.right.fill_(judge.accuracy(test, arrays.test_labels.long()))
+    judge.frechet_of_train.fill_(frechet_distance(judge, train[: len(test)], test))
 
 
 def _trained(arrays: Arrays) -> Judge:
@@ -136,3 +152,16 @@ def _block(channels: int, wanted: int, kernel: int, stride: int) -> list[nn.Modu
         nn.BatchNorm2d(wanted),
         nn.ReLU(),
     ]
+
+
+@torch.inference_mode()
+def frechet_distance(judge: Judge, some: Tensor, others: Tensor) -> float:
+    """|μ − μ'|² + tr(Σ + Σ' − 2(ΣΣ')^½) of the judge's features of two sets of pictures.
+
+    Source: Heusel et al. 2017, arXiv:1706.08500, eq. 6, whose Inception network knows no digits.
+    """
+    metric = FrechetInceptionDistance(feature=judge.features)
+    for images, real in ((some, False), (others, True)):
+        for part in images.split(PART):
+            metric.update(part, real=real)
+    return metric.compute().item()

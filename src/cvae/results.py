@@ -1,0 +1,144 @@
+"""`python -m cvae.results [FOLDER…]`: keep runs' records in docs/runs, and write docs/results.md.
+
+A record is all that a table needs of an evaluated run: its command, config, numbers and curve. The
+published figures and what is to be said about each table stand in docs/published.yaml; every other
+number of docs/results.md comes out of a record.
+"""
+
+import argparse
+import csv
+import json
+import shlex
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tabulate import tabulate
+
+from cvae.command import run_command
+from cvae.config import parse
+from cvae.errors import UserError
+from cvae.files import write_atomically
+from cvae.run import Run, find_all
+
+DOCS = Path("docs")
+POINTS = 100  # of a learning curve
+HEADINGS = (
+    "", "published", "ours", "K", "± data", "± Monte Carlo", "at K/10", "active units", "seeds",
+    "epochs", "minutes",
+)  # fmt: skip
+Record = Mapping[str, Any]
+
+
+def record(run: Run) -> dict[str, Any]:
+    """What is kept of a run.
+
+    Raises:
+        UserError: it has not been trained to its end, or not been evaluated.
+    """
+    evaluation = run.folder / "evaluation.json"
+    if not (run.metrics.is_file() and evaluation.is_file()):
+        raise UserError(f"{run.folder}: train it to its end, then python -m cvae.evaluate it")
+    overrides = run.folder / ".hydra" / "overrides.yaml"
+    given = yaml.safe_load(overrides.read_text()) if overrides.is_file() else []
+    words = [word for word in map(str, given) if not word.startswith("trainer.enable_progress_bar")]
+    with (run.folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        "name": run.config["name"],
+        "command": shlex.join(["python", "-m", "cvae.train", *words]),
+        "config": run.config,
+        "metrics": json.loads(run.metrics.read_text()),
+        "evaluation": json.loads(evaluation.read_text()),
+        "curve": [_numbers(row) for row in rows[:: max(1, len(rows) // POINTS)]],
+    }
+
+
+def keep(runs: Iterable[Run], docs: Path = DOCS) -> None:
+    """Write each run's record into docs/runs."""
+    (docs / "runs").mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        kept = record(run)
+        path = docs / "runs" / f"{kept['name']}_seed{run.config['seed']}.json"
+        write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
+
+
+def render(docs: Path = DOCS) -> str:
+    """docs/results.md from the records and the published figures.
+
+    Raises:
+        UserError: a table names a run that there is no record of.
+    """
+    records = [json.loads(path.read_text()) for path in sorted((docs / "runs").glob("*.json"))]
+    published: Any = parse((docs / "published.yaml").read_bytes(), "published.yaml")
+    parts = [published["preface"].strip()]
+    for table in published["tables"]:
+        rows = [_row(row, _named(records, row)) for row in table["rows"]]
+        commands = sorted(
+            {kept["command"] for row in table["rows"] for kept in _named(records, row)}
+        )
+        parts += [
+            f"## {table['title']}",
+            table["protocol"].strip(),
+            tabulate(rows, HEADINGS, tablefmt="github", disable_numparse=True),
+            "```\n" + "\n".join(commands) + "\n```" if commands else "",
+            table["remarks"].strip(),
+        ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _row(row: Mapping[str, Any], kept: Sequence[Record]) -> list[str]:
+    """One line of a table: a published figure beside ours, averaged over seeds."""
+    label = [row["label"], f"{row['published']:.2f}" if row["published"] else "–"]
+    if not kept:
+        return [*label, "not run", *[""] * (len(HEADINGS) - 3)]
+    estimates = [one["evaluation"]["nll"]["importance"] for one in kept]
+
+    def mean(values: Iterable[float]) -> float:
+        return statistics.fmean(values)
+
+    ours = f"{mean(one['mean'] for one in estimates):.2f}"
+    if len(kept) > 1:
+        ours += f" ± {statistics.stdev(one['mean'] for one in estimates):.2f}"
+    return [
+        *label,
+        ours,
+        "/".join(sorted({str(one["evaluation"]["num_samples"]) for one in kept})),
+        f"{mean(one['standard_error'] for one in estimates):.2f}",
+        f"{mean(one['monte_carlo_error'] for one in estimates):.3f}",
+        f"{mean(one['mean_of_repeats'] for one in estimates):.2f}",
+        f"{mean(one['evaluation']['latent']['active_units'] for one in kept):.0f}",
+        str(len(kept)),
+        f"{mean(one['metrics']['epochs'] for one in kept):.0f}",
+        f"{mean(one['metrics']['wall_seconds'] for one in kept) / 60:.0f}",
+    ]
+
+
+def _named(records: Sequence[Record], row: Mapping[str, Any]) -> list[Record]:
+    return [kept for kept in records if kept["name"] == row["run"]]
+
+
+def _numbers(row: Mapping[str, str]) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in row.items() if value}
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m cvae.results", description=__doc__)
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        metavar="FOLDER",
+        help="runs that have been evaluated, to be added to docs/runs or replaced there",
+    )
+    arguments = parser.parse_args()
+    keep(find_all(arguments.folders))
+    path = DOCS / "results.md"
+    write_atomically(path, render().encode())
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    run_command(main)

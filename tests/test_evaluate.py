@@ -1,0 +1,119 @@
+"""`python -m cvae.evaluate` on runs that the real command has trained."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from warm import Command, Warm
+
+Evaluate = Callable[..., Command]
+
+
+@pytest.fixture(scope="module")
+def evaluate(warm: Warm, judged: Path) -> Evaluate:
+    def run(*arguments: str | Path) -> Command:
+        return warm.start("cvae.evaluate", *map(str, arguments), cwd=judged).wait()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def evaluated(evaluate: Evaluate, reference: Callable[..., Path]) -> tuple[Path, str]:
+    folder = reference()
+    command = evaluate(folder, "--num-samples", "20")
+    assert command.status == 0, command.output
+    return folder, command.output
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
+    return results
+
+
+def test_the_numbers_agree_with_each_other(evaluated: tuple[Path, str]) -> None:
+    found = _results(evaluated[0])
+    elbo, nll = found["elbo"], found["nll"]["importance"]
+    assert found["examples"] == 10_000
+    assert elbo["mean"] == pytest.approx(found["reconstruction"]["mean"] - found["kl"]["mean"])
+    assert nll["mean"] < nll["mean_of_repeats"] < -elbo["mean"]  # a bound rises with K
+    assert nll["mean"] < found["nll"]["prior"]["mean"]  # z from the prior rarely explain y
+    assert found["reconstruction_from_prior"]["mean"] < found["reconstruction"]["mean"]
+    assert 0 < nll["monte_carlo_error"] < nll["standard_error"]
+    latent = found["latent"]
+    assert sum(latent["kl_per_dimension"]) == pytest.approx(found["kl"]["mean"], rel=1e-5)
+    assert latent["aggregate_kl"]["mean"] < found["kl"]["mean"] + 0.1  # the mixtures' is smaller
+
+
+def test_the_elbo_is_that_of_the_final_test(evaluated: tuple[Path, str], warm: Warm) -> None:
+    found = _results(evaluated[0])
+    metrics = json.loads((evaluated[0] / "metrics.json").read_text())
+    # the final test of a tiny run saw two batches of 500
+    error = metrics["test/elbo_standard_error"]
+    assert found["elbo"]["mean"] == pytest.approx(metrics["test/elbo"], abs=4 * error)
+
+
+def test_a_table_and_pictures_are_shown(evaluated: tuple[Path, str]) -> None:
+    folder, output = evaluated
+    found = _results(folder)
+    for name in ("elbo", "reconstruction", "kl"):
+        assert f"{found[name]['mean']:.2f} ± {found[name]['standard_error']:.2f}" in output
+    assert f"{found['nll']['importance']['mean']:.2f} ±" in output
+    assert "K=20" in output
+    assert "log-probability of 0/1 pixels" in output
+    for name in ("kl", "aggregate", "posterior_and_prior"):
+        assert (folder / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_of_folders_and_the_same_seed_give_the_same_numbers_twice(
+    evaluated: tuple[Path, str], evaluate: Evaluate, tmp_path: Path
+) -> None:
+    before = _results(evaluated[0])
+    for name in ("0", "1"):
+        shutil.copytree(evaluated[0], tmp_path / name)
+    command = evaluate(tmp_path, "--num-samples", "20")
+    assert command.status == 0, command.output
+    for name in ("0", "1"):
+        again = _results(tmp_path / name)
+        assert {**again, "speed": 0} == {**before, "speed": 0}
+    assert evaluate(tmp_path / "1", "--num-samples", "20", "--seed", "1").status == 0
+    other = _results(tmp_path / "1")
+    assert other["nll"]["importance"]["mean"] != before["nll"]["importance"]["mean"]
+    assert other["kl"] == before["kl"]  # in closed form
+
+
+def test_a_model_that_ignores_x_is_right_by_chance(
+    evaluate: Evaluate, reference: Callable[..., Path]
+) -> None:
+    folder = reference("model=vae")
+    assert evaluate(folder, "--num-samples", "10").status == 0
+    found = _results(folder)
+    # between the shares of the rarest and of the commonest digit, with a standard error of 0.003
+    assert 0.0892 - 0.012 < found["judge"]["accuracy"] < 0.1135 + 0.012
+    assert set(found["judge"]["per_digit"]) == {str(digit) for digit in range(10)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "nowhere is not a run's folder"),
+        (["FOLDER", "--num-samples", "15"], "15 samples cannot be divided: give a multiple of 10"),
+        (["FOLDER", "--num-samples", "0"], "a multiple of 10"),
+        (["FOLDER", "--device", "nothing"], "--device nothing"),
+        (["latest"], "no run with a checkpoint"),
+    ],
+)
+def test_a_mistake_ends_with_one_line(
+    arguments: list[str],
+    said: str,
+    evaluate: Evaluate,
+    reference: Callable[..., Path],
+) -> None:
+    folder = str(reference())
+    command = evaluate(*(folder if word == "FOLDER" else word for word in arguments))
+    assert command.status == 1
+    assert said in command.output
+    assert "Traceback" not in command.output

@@ -1,0 +1,130 @@
+"""Samples before a judge: real pictures, shuffled pictures, noise."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution
+
+from cvae.checkpoint import write_checkpoint
+from cvae.data.source import MNIST, NUM_CLASSES, SHAPES, Arrays
+from cvae.data.views import Label
+from cvae.densities import StandardNormal
+from cvae.errors import UserError
+from cvae.evaluation import judge as judge_module
+from cvae.evaluation.generation import Generation, sampled_pictures
+from cvae.evaluation.judge import Judge, frechet_distance, judge_of, pictures
+from cvae.model import ConditionalVAE
+
+
+@pytest.fixture(scope="module")
+def judge(judged: Path, arrays: Arrays) -> Judge:
+    return judge_of("mnist", arrays, judged / "outputs")
+
+
+def test_a_judge_tells_digits_apart_and_is_trained_only_once(
+    judged: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_module, "_trained", lambda _: pytest.fail("trained again"))
+    kept = judge_of("mnist", arrays, judged / "outputs")
+    assert kept.right > 0.95  # after a sixth of the images, twice
+    assert kept.right == kept.accuracy(pictures(arrays.test_images), arrays.test_labels.long())
+    assert kept.frechet_of_train == frechet_distance(
+        kept, pictures(arrays.train_images[:10_000]), pictures(arrays.test_images)
+    )
+    assert not kept.training
+
+
+def test_a_judge_of_other_files_is_trained_again(
+    judged: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = {**arrays.record, "t10k-images-idx3-ubyte": "another"}
+    monkeypatch.setattr(judge_module, "_trained", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        judge_of("mnist", arrays._replace(record=changed), judged / "outputs")
+
+
+def test_a_file_that_holds_no_judge_is_refused(
+    tmp_path: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_module, "_trained", lambda _: pytest.fail("trained instead"))
+    hashes = {name: arrays.record[name] for name in SHAPES}
+    path = tmp_path / "judges" / "mnist.ckpt"
+    write_checkpoint({"hashes": hashes, "state_dict": {"weight": torch.zeros(1)}}, path)
+    with pytest.raises(UserError, match="does not hold a judge"):
+        judge_of("mnist", arrays, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_judge_is_right_on_99_3_percent_of_the_test_images(
+    arrays: Arrays, tmp_path: Path
+) -> None:
+    state = torch.random.get_rng_state()
+    judge = judge_of("mnist", arrays, tmp_path)
+    assert judge.right >= 0.993
+    thresholded = (pictures(arrays.test_images) > 0.5).float()
+    assert judge.accuracy(thresholded, arrays.test_labels.long()) >= 0.993
+    assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's draws have moved
+
+
+def test_real_pictures_are_what_was_asked_for_and_shuffled_ones_by_chance(
+    judge: Judge, arrays: Arrays
+) -> None:
+    real, labels = pictures(arrays.test_images), arrays.test_labels.long()
+    exact = Generation(judge, real, real, labels)
+    assert exact.correct.mean() == judge.accuracy(real, labels)
+    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
+    chance = Generation(judge, real[order], real, labels)
+    # Σ_c p(c)² of the ten classes is 0.1007; the standard error over 10,000 is 0.003
+    assert chance.correct.mean().item() == pytest.approx(0.1007, abs=4 * 0.003)
+
+
+def test_diversity_is_the_mean_distance_of_pairs_within_a_class(
+    judge: Judge, arrays: Arrays
+) -> None:
+    labels = torch.tensor([3] * 3 + [5] * 2)
+    real = torch.zeros(5, 1, 28, 28)
+    real[1, 0, 0, 0] = 1.0
+    real[2, 0, :2, :2] = 1.0
+    generation = Generation(judge, torch.zeros(5, 1, 28, 28), real, labels)
+    sampled, of_real = generation.diversity_of(3)
+    assert sampled == 0.0
+    assert of_real == pytest.approx((1 + 2 + 3**0.5) / 3)  # the pairs (0,1), (0,2), (1,2)
+
+
+def test_the_frechet_distance_is_small_between_real_halves_and_large_to_noise(
+    judge: Judge, arrays: Arrays
+) -> None:
+    real = pictures(arrays.test_images)
+    near = frechet_distance(judge, real[:5000], real[5000:])
+    noise = torch.rand(5000, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert frechet_distance(judge, real[:5000], real[:5000]) == pytest.approx(0, abs=1e-3)
+    assert 0 < near < frechet_distance(judge, noise, real[5000:]) / 10
+
+
+class _Stripe(nn.Module):
+    """Paints as many rows as the digit that x asks for, shifted by z."""
+
+    def forward(self, x: Tensor, z: Tensor) -> Distribution:
+        digit = x.argmax(-1)
+        rows = (torch.arange(28) < digit.unsqueeze(-1)).float()
+        picture = rows.unsqueeze(-1).expand(-1, -1, 28).unsqueeze(1)
+        return Bernoulli(probs=picture * z.sigmoid().reshape(-1, 1, 1, 1))
+
+
+def test_each_condition_gets_a_sample_of_its_own_that_the_seed_fixes() -> None:
+    model = ConditionalVAE(nn.Identity(), StandardNormal(1), _Stripe(), 1)
+    view = Label()
+    x = torch.eye(NUM_CLASSES).repeat(120, 1)  # three batches
+    drawn = sampled_pictures(model, view, x, seed=1)
+    painted = (drawn[:, 0, :, 0] > 0).sum(-1)
+    assert torch.equal(painted, x.argmax(-1))
+    ones = drawn[x.argmax(-1) == 1][:, 0, 0, 0]
+    assert len(ones.unique()) == 120
+    assert torch.equal(drawn, sampled_pictures(model, view, x, seed=1))
+    assert not torch.equal(drawn, sampled_pictures(model, view, x, seed=2))
+
+
+def test_the_source_names_the_judge(judged: Path) -> None:
+    assert (judged / "outputs" / "judges" / f"{MNIST().name}.ckpt").is_file()
