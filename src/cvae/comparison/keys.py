@@ -9,6 +9,7 @@ from cvae.config import Config
 from cvae.errors import unknown
 
 REPEATS = ("name", "seed", "data.seed")  # what runs of one experiment may differ in
+FIRST = ("model", "prior")  # of the columns
 ABSENT = ""
 
 
@@ -49,7 +50,8 @@ def differing(configs: Sequence[Config]) -> list[str]:
     """
     flats = [dict(_flatten(config)) for config in configs]
     keys = dict.fromkeys(key for flat in flats for key in flat if key not in REPEATS)
-    return [key for key in keys if _differs(key, flats)]
+    found = [key for key in keys if _differs(key, flats)]
+    return sorted(found, key=_place)
 
 
 def _differs(key: str, flats: Sequence[Mapping[str, str]]) -> bool:
@@ -59,6 +61,11 @@ def _differs(key: str, flats: Sequence[Mapping[str, str]]) -> bool:
         by_choice[flat.get(group, ABSENT)].add(flat.get(key, ABSENT))
     sets = [values for values in by_choice.values() if values != {ABSENT}]
     return len(set().union(*sets)) > 1
+
+
+def _place(key: str) -> int:
+    group = key.partition(".")[0]
+    return FIRST.index(group) if group in FIRST else len(FIRST)
 
 
 def _flatten(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cvae.build import build
 from cvae.config import Config
 from cvae.errors import UserError
-from cvae.run import Run
+from cvae.run import Run, density_label
 
 FINAL = {  # columns, and their names in metrics.json
     "elbo": "test/elbo",
@@ -43,7 +44,7 @@ class Row:
         config: the run's.
         metrics: its final numbers by column; none if it is not finished.
         conditions: density, data and images, which have to be the same for numbers to be compared;
-            none if it is not finished.
+            the density alone if it is not finished.
     """
 
     folder: Path
@@ -67,7 +68,9 @@ def read_row(run: Run) -> Row:
     except UserError as error:
         raise UserError(f"{run.folder}: {error}") from error
     if not run.metrics.is_file():
-        return Row(run.folder, config, {}, {})
+        likelihood = build(config["likelihood"], "likelihood")
+        binarize = config["data"].get("binarize", "none")
+        return Row(run.folder, config, {}, {"density": density_label(likelihood, binarize)})
     final = _read_json(run.metrics)
     found = {name: _number(final, (key,), run.metrics) for name, key in FINAL.items()}
     found |= _evaluation(run.folder / "evaluation.json")
