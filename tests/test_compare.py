@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
 from conftest import TINY
 from cvae.compare import compare
+from cvae.comparison.curves import _lines
 from cvae.comparison.groups import Comparison
-from cvae.comparison.history import read_curves
+from cvae.comparison.history import Curve, read_curves
 from cvae.comparison.keys import differing, value_of
 from cvae.comparison.rows import read_row
 from cvae.comparison.table import table
@@ -178,12 +180,15 @@ def test_a_run_that_is_not_finished_counts_for_nothing_and_is_named(make: Make) 
 def test_what_cannot_be_compared_is_kept_apart(
     make: Make, column: str, more: dict[str, Any], expected: str
 ) -> None:
-    comparison = of(make("one", -90.0, "seed=1"), make("two", 877.0, "seed=2", more=more))
+    one, two = make("one", -90.0, "seed=1"), make("two", 877.0, "seed=2", more=more)
+    comparison = of(one, two, make("three", None, "seed=3"))
     lines = cells(comparison)
+    assert sorted(len(group.rows) for group in comparison.groups) == [1, 2]
     assert [line["n"] for line in lines] == ["1", "1"]
     assert len({line[column] for line in lines}) == 2
-    (note,) = comparison.notes()
+    note, unfinished = comparison.notes()
     assert note.startswith("not comparable: ")
+    assert unfinished.startswith("not finished: ")
     assert expected in note
 
 
@@ -250,13 +255,31 @@ def test_an_unknown_key_is_answered_with_the_nearest(make: Make) -> None:
 
 def test_curves_are_of_training_where_nothing_is_validated(make: Make) -> None:
     one = make("one", -90.0)
-    assert read_curves(one)["elbo"] == ("val", {1: -5.0, 2: -2.5, 3: -5 / 3})
+
+    def elbo() -> tuple[str, dict[int, float], bool]:
+        return read_curves(read_row(Run(one)))["elbo"]
+
+    assert elbo() == ("val", {1: -5.0, 2: -2.5, 3: -5 / 3}, True)
     (one / "metrics.csv").write_text(f"{CURVES}1,10,-9,-8,1,,,\n2,20,-7,-6,1,,,\n")
-    assert read_curves(one)["elbo"] == ("train", {1: -9.0, 2: -7.0})
+    assert elbo() == ("train", {1: -9.0, 2: -7.0}, True)
     (one / "metrics.csv").write_text(f"{CURVES}1,10,-9,-8,1,,,\n2,20,-7,-6,1,-6,-5,1\n")
-    assert read_curves(one)["elbo"] == ("val", {2: -6.0})  # validated every second epoch
+    assert elbo() == ("val", {2: -6.0}, True)  # validated every second epoch
+    (one / "metrics.json").unlink()
+    assert elbo() == ("val", {2: -6.0}, False)
     (one / "metrics.csv").unlink()
-    assert read_curves(one) == {}
+    assert read_curves(read_row(Run(one))) == {}
+
+
+def test_the_mean_curve_is_of_finished_runs_over_the_epochs_they_share() -> None:
+    axes = Figure().subplots()
+    whole = [
+        Curve("val", {1: -9.0, 2: -4.0, 3: -3.0}, True),
+        Curve("val", {1: -7.0, 3: -2.0}, True),
+    ]
+    _lines(axes, [*whole, Curve("val", {1: -1.0}, False)], "C0")
+    *thin, thick = [line.get_xydata().tolist() for line in axes.get_lines()]
+    assert len(thin) == 3
+    assert thick == [[1.0, -8.0], [3.0, -2.5]]
 
 
 def test_the_files_say_all_of_each_run(make: Make, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def draw(comparison: Comparison) -> bytes:
         UserError: a run's metrics.csv is malformed.
     """
     curves = [
-        (group, [found for row in group.rows if (found := read_curves(row.folder))])
+        (group, [found for row in group.rows if (found := read_curves(row))])
         for group in comparison.groups
     ]
     drawn = [(group, runs) for group, runs in curves if runs]
@@ -90,14 +90,18 @@ def _panel(axes: Axes, title: str, parts: set[str]) -> None:
 
 
 def _lines(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
-    """A thin line a run and a thick one for their mean, over the epochs that all of them have."""
+    """A thin line a run and a thick one for their mean, over the epochs that all of them have.
+
+    Those that are not finished would end the mean early, and are left out of it.
+    """
     for curve in curves:
         _line(axes, curve, colour, faint=len(curves) > 1)
-    parts = {curve.part for curve in curves}
+    whole = [curve for curve in curves if curve.finished] or curves
+    parts = {curve.part for curve in whole}
     if len(curves) > 1 and len(parts) == 1:
-        shared = sorted(set.intersection(*(set(curve.points) for curve in curves)))
-        means = {e: sum(curve.points[e] for curve in curves) / len(curves) for e in shared}
-        _line(axes, Curve(parts.pop(), means), colour)
+        shared = sorted(set.intersection(*(set(curve.points) for curve in whole)))
+        means = {e: sum(curve.points[e] for curve in whole) / len(whole) for e in shared}
+        _line(axes, Curve(parts.pop(), means, finished=True), colour)
 
 
 def _line(axes: Axes, curve: Curve, colour: str, faint: bool = False) -> None:

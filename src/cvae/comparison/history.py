@@ -3,9 +3,9 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
+from cvae.comparison.rows import Row
 from cvae.errors import UserError
 
 TERMS = ("elbo", "reconstruction", "kl")
@@ -17,32 +17,34 @@ class Curve(NamedTuple):
     Attributes:
         part: of the data, `val`, or `train` where nothing was validated.
         points: by epoch.
+        finished: whether the run is.
     """
 
     part: str
     points: Mapping[int, float]
+    finished: bool
 
 
-def read_curves(folder: Path) -> dict[str, Curve]:
+def read_curves(row: Row) -> dict[str, Curve]:
     """A run's curves by term; none of a run that ended before its first epoch did.
 
     Raises:
         UserError: metrics.csv is malformed.
     """
-    path = folder / "metrics.csv"
+    path = row.folder / "metrics.csv"
     if not path.is_file():
         return {}
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
-        curves = {term: _curve(rows, term) for term in TERMS}
+        curves = {term: Curve(*_points(rows, term), row.finished) for term in TERMS}
     except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise UserError(f"{path} is not a table of numbers with an epoch a row: {error}") from error
     return {term: curve for term, curve in curves.items() if curve.points}
 
 
-def _curve(rows: Sequence[Mapping[str, str]], term: str) -> Curve:
+def _points(rows: Sequence[Mapping[str, str]], term: str) -> tuple[str, dict[int, float]]:
     for part in ("val", "train"):
         filled = [row for row in rows if row.get(f"{part}/{term}")]
         if filled:
-            return Curve(part, {int(row["epoch"]): float(row[f"{part}/{term}"]) for row in filled})
-    return Curve("train", {})
+            return part, {int(row["epoch"]): float(row[f"{part}/{term}"]) for row in filled}
+    return "train", {}
