@@ -1,0 +1,114 @@
+"""Groups of runs, and what has to be said of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from cvae.comparison.keys import check_key, differing, value_of
+from cvae.comparison.rows import ORDER, Row
+from cvae.config import Config
+
+WHY_NOT = {
+    "density": "the numbers are of different densities",
+    "data": "the runs are of different data",
+    "images": "the runs were tested on different numbers of images",
+}
+
+
+class Group(NamedTuple):
+    """Runs that differ in nothing that they are grouped by.
+
+    Attributes:
+        values: of the table's first columns.
+        rows: the runs, those that are not finished too.
+    """
+
+    values: tuple[str, ...]
+    rows: list[Row]
+
+    @property
+    def finished(self) -> list[Row]:
+        return [row for row in self.rows if row.finished]
+
+
+class Comparison:
+    """Runs in groups.
+
+    Args:
+        rows: one a run.
+        keys: of the configs, to group by; if none are given, all that differ.
+
+    Attributes:
+        keys: that the runs are grouped by.
+        conditions: columns of what should be the same and is not; grouped by as well.
+        metrics: columns of numbers that some run has.
+        groups: sorted by their values.
+
+    Raises:
+        UserError: no config has a key.
+    """
+
+    def __init__(self, rows: Sequence[Row], keys: Sequence[str] = ()) -> None:
+        self.rows = list(rows)
+        configs = [row.config for row in self.rows]
+        for key in keys:
+            check_key(key, configs)
+        self.keys = list(dict.fromkeys(keys)) or differing(configs) or ["model"]
+        finished = [row for row in self.rows if row.finished]
+        found = {name: {row.conditions[name] for row in finished} for name in WHY_NOT}
+        self.conditions = [name for name in WHY_NOT if len(found[name]) > 1]
+        self.metrics = sorted({name for row in finished for name in row.metrics}, key=_order)
+        self.groups = self._group()
+
+    def _group(self) -> list[Group]:
+        groups: dict[tuple[str, ...], Group] = {}
+        for row in sorted(self.rows, key=lambda row: not row.finished):
+            values = tuple(value_of(row.config, key) for key in self.keys)
+            if row.finished:
+                values += tuple(row.conditions[name] for name in self.conditions)
+            else:  # nobody knows its data: it goes with the first of the same config
+                same = (other for other in groups if other[: len(values)] == values)
+                values = next(same, values)
+            groups.setdefault(values, Group(values, [])).rows.append(row)
+        return sorted(groups.values(), key=lambda group: list(map(_rank, group.values)))
+
+    def notes(self) -> list[str]:
+        """What a reader of the table has to know, a line each."""
+        lines = [f"not comparable: {WHY_NOT[n]} (column {n})" for n in self.conditions]
+        mixed = [key for group in self.groups for key in differing(_configs(group))]
+        if mixed:
+            names = ", ".join(dict.fromkeys(mixed))
+            lines.append(f"a line's runs differ in more than their seeds: {names}")
+        lines += [note for group in self.groups for note in _repeated(group)]
+        return lines + [f"not finished: {row.folder}" for row in self.rows if not row.finished]
+
+
+def _configs(group: Group) -> list[Config]:
+    return [row.config for row in group.finished]
+
+
+def _repeated(group: Group) -> list[str]:
+    """Runs that do not count as two: all is the same, the seed too."""
+    notes, seen = list[str](), list[Row]()
+    for row in group.finished:
+        same = next((other for other in seen if _experiment(other) == _experiment(row)), None)
+        if same:
+            notes.append(f"the same run twice, seed too: {same.folder} and {row.folder}")
+        seen.append(row)
+    return notes
+
+
+def _experiment(row: Row) -> Mapping[str, object]:
+    return {key: value for key, value in row.config.items() if key != "name"}
+
+
+def _order(metric: str) -> tuple[int, float]:
+    name, _, samples = metric.removesuffix(")").partition(" (K=")
+    return ORDER.index(name), float(samples or 0)
+
+
+def _rank(value: str) -> tuple[bool, float, str]:
+    """Numbers by their size, then words."""
+    try:
+        return False, float(value), ""
+    except ValueError:
+        return True, 0.0, value

@@ -1,0 +1,96 @@
+"""What the configs of runs differ in: dotted keys, and groups by the short name of their target."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cvae.allowed import ALLOWED
+from cvae.config import Config
+from cvae.errors import unknown
+
+REPEATS = ("name", "seed", "data.seed")  # what runs of one experiment may differ in
+FIRST = ("model", "prior")  # of the columns
+ABSENT = ""
+
+
+def value_of(config: Config, key: str) -> str:
+    """The value of `model.latent_dim`, or the short name of the group `model`, as a text.
+
+    Returns:
+        Equal texts for equal values; ABSENT where the config has no such key.
+    """
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return ABSENT
+        node = node[part]
+    return _text(node)
+
+
+def check_key(key: str, configs: Sequence[Config]) -> None:
+    """Refuse a key that none of the configs has.
+
+    Raises:
+        UserError: naming what there is in its place.
+    """
+    nodes: list[Any] = list(configs)
+    for part in key.split("."):
+        mappings = [node for node in nodes if isinstance(node, Mapping)]
+        known = {name for mapping in mappings for name in mapping if not name.startswith("_")}
+        if part not in known:
+            raise unknown(f"--group-by {key}", part, known)
+        nodes = [mapping[part] for mapping in mappings if part in mapping]
+
+
+def differing(configs: Sequence[Config]) -> list[str]:
+    """The keys whose values differ between configs, but for those of a mere repetition.
+
+    What only one choice of a group has, such as the channels of a convolutional network, counts
+    only if it differs among the runs of that choice: the group's name says the rest.
+    """
+    flats = [dict(_flatten(config)) for config in configs]
+    keys = dict.fromkeys(key for flat in flats for key in flat if key not in REPEATS)
+    found = [key for key in keys if _differs(key, flats)]
+    return sorted(found, key=_place)
+
+
+def _differs(key: str, flats: Sequence[Mapping[str, str]]) -> bool:
+    group = key.rpartition(".")[0]
+    by_choice: dict[str, set[str]] = defaultdict(set)
+    for flat in flats:
+        by_choice[flat.get(group, ABSENT)].add(flat.get(key, ABSENT))
+    sets = [values for values in by_choice.values() if values != {ABSENT}]
+    return len(set().union(*sets)) > 1
+
+
+def _place(key: str) -> int:
+    group = key.partition(".")[0]
+    return FIRST.index(group) if group in FIRST else len(FIRST)
+
+
+def _flatten(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    if "_target_" in node:
+        yield path, _text(node)
+    for key, value in node.items():
+        place = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            yield from _flatten(value, place)
+        elif not key.startswith("_"):
+            yield place, _text(value)
+
+
+def _text(value: Any) -> str:
+    """As the command line writes it, in one line."""
+    if isinstance(value, Mapping):
+        target = value.get("_target_")
+        if target is None:
+            return ", ".join(sorted(value))
+        # of other packages the whole: their last parts may be the same
+        return str(target).rpartition(".")[2] if target in ALLOWED else str(target)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1 and 1.0 are one value
+    return " ".join(str(value).split())

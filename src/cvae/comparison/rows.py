@@ -1,0 +1,143 @@
+"""A run as a row: its final numbers, and what they are numbers of."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvae.build import build
+from cvae.config import Config
+from cvae.errors import UserError
+from cvae.run import Run, density_label
+
+FINAL = {  # columns, and their names in metrics.json
+    "elbo": "test/elbo",
+    "reconstruction": "test/reconstruction",
+    "kl": "test/kl",
+    "active_units": "test/active_units",
+    "epochs": "epochs",
+    "wall_seconds": "wall_seconds",
+}
+ORDER = (  # of the columns; the importance sampled `nll (K=…)` has its K in the name
+    "elbo",
+    "reconstruction",
+    "kl",
+    "nll",
+    "judge_accuracy",
+    "active_units",
+    "epochs",
+    "wall_seconds",
+)
+Place = Sequence[str]
+JUDGE: Place = ("judge", "accuracy")
+NLL: Place = ("nll", "importance", "mean")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run.
+
+    Attributes:
+        folder: the run's.
+        config: the run's.
+        metrics: its final numbers by column; none if it is not finished.
+        conditions: density, data and images, which have to be the same for numbers to be compared;
+            the density alone if it is not finished.
+    """
+
+    folder: Path
+    config: Config
+    metrics: Mapping[str, float]
+    conditions: Mapping[str, str]
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.metrics)
+
+
+def read_row(run: Run) -> Row:
+    """What a run's folder says.
+
+    Raises:
+        UserError: its config is none, or one of its files is malformed.
+    """
+    try:
+        config = run.config
+    except UserError as error:
+        raise UserError(f"{run.folder}: {error}") from error
+    if not run.metrics.is_file():
+        likelihood = build(config["likelihood"], "likelihood")
+        binarize = config["data"].get("binarize", "none")
+        return Row(run.folder, config, {}, {"density": density_label(likelihood, binarize)})
+    final = _read_json(run.metrics)
+    found = {name: _number(final, (key,), run.metrics) for name, key in FINAL.items()}
+    found |= _evaluation(run.folder / "evaluation.json")
+    metrics = {name: value for name, value in found.items() if value is not None}
+    if not metrics:
+        raise UserError(f"{run.metrics} holds none of {', '.join(FINAL.values())}")
+    return Row(run.folder, config, metrics, _conditions(final))
+
+
+def _evaluation(path: Path) -> dict[str, float | None]:
+    """The numbers that `cvae.evaluate` adds, where it was run."""
+    if not path.is_file():
+        return {}
+    content = _read_json(path)
+    found = {"judge_accuracy": _number(content, JUDGE, path)}
+    nll, samples = _number(content, NLL, path), _number(content, ("num_samples",), path)
+    if nll is not None and samples is None:
+        raise UserError(f"{path}: num_samples is missing")
+    return found if nll is None else {**found, f"nll (K={samples:.0f})": nll}
+
+
+def _conditions(final: Mapping[str, Any]) -> dict[str, str]:
+    record = final.get("data")
+    record = record if isinstance(record, Mapping) else {}
+    hashes = sorted(f"{name} {value}" for name, value in record.items() if _is_hash(value))
+    data = [str(record.get("name", ""))]
+    if hashes:
+        data.append(hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:8])
+    images = final.get("test/examples")
+    return {
+        "density": str(final.get("density", "")),
+        "data": " ".join(data),
+        "images": f"{images:.0f}" if isinstance(images, int | float) else "",
+    }
+
+
+def _is_hash(value: object) -> bool:
+    return str(value).startswith("sha256:")
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} does not hold names and values")
+    return content
+
+
+def _number(content: Any, place: Place, path: Path) -> float | None:
+    """The number at a place in nested names, None where there is none.
+
+    Raises:
+        UserError: there is something else.
+    """
+    for name in place:
+        if content is None:
+            return None
+        if not isinstance(content, Mapping):
+            raise UserError(f"{path}: {'/'.join(place)} is not a number")
+        content = content.get(name)
+    if content is None:
+        return None
+    try:
+        if isinstance(content, bool | str):
+            raise TypeError
+        return float(content)
+    except (TypeError, OverflowError) as error:
+        raise UserError(f"{path}: {'/'.join(place)} is not a number") from error

@@ -1,0 +1,93 @@
+"""The table of a comparison: means and deviations, a line a group or a run."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from tabulate import tabulate
+
+from cvae.comparison.groups import WHY_NOT, Comparison, Group
+from cvae.comparison.keys import value_of
+from cvae.comparison.rows import ORDER
+
+DECIMALS = {"active_units": 1, "epochs": 0, "wall_seconds": 0, "judge_accuracy": 4}
+
+
+def title(comparison: Comparison) -> str:
+    """What the table's numbers are."""
+    line = "test numbers in nats an image: mean ± standard deviation over n runs"
+    densities = {row.conditions["density"] for row in comparison.rows if row.finished}
+    return f"{line} ({densities.pop()})" if len(densities) == 1 else line
+
+
+def table(comparison: Comparison, style: str) -> str:
+    """A line a group, in one of tabulate's styles."""
+    names = [*comparison.keys, *comparison.conditions]
+    lines = [
+        [*group.values, str(len(group.finished)), *(_cell(group, m) for m in comparison.metrics)]
+        for group in comparison.groups
+        if group.finished
+    ]
+    return _render([*names, "n", *comparison.metrics], lines, style, len(names))
+
+
+def runs(comparison: Comparison, style: str) -> str:
+    """A line a run, in one of tabulate's styles."""
+    names = [*comparison.keys, *comparison.conditions]
+    lines = [
+        [
+            str(row.folder),
+            *group.values,
+            value_of(row.config, "seed"),
+            *(_round(row.metrics.get(name), name) for name in comparison.metrics),
+        ]
+        for group in comparison.groups
+        for row in group.finished
+    ]
+    return _render(["folder", *names, "seed", *comparison.metrics], lines, style, len(names) + 1)
+
+
+def as_csv(comparison: Comparison) -> str:
+    """A line a run, those that are not finished too, all digits."""
+    keys = [key for key in comparison.keys if key != "seed"]
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["folder", "finished", *keys, "seed", *WHY_NOT, *comparison.metrics])
+    for row in (row for group in comparison.groups for row in group.rows):
+        values = [value_of(row.config, key) for key in (*keys, "seed")]
+        conditions = [row.conditions.get(name, "") for name in WHY_NOT]
+        numbers = [row.metrics.get(name, "") for name in comparison.metrics]
+        finished = "true" if row.finished else "false"
+        writer.writerow([row.folder, finished, *values, *conditions, *numbers])
+    return file.getvalue()
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and the sample standard deviation (n − 1), None of a single value."""
+    with np.errstate(all="ignore"):  # of values that are not finite
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return float(np.mean(values)), deviation
+
+
+def _cell(group: Group, metric: str) -> str:
+    rows = group.finished
+    values = [row.metrics[metric] for row in rows if metric in row.metrics]
+    if not values:
+        return ""
+    mean, deviation = mean_and_deviation(values)
+    text = f"{_round(mean, metric)} ± {_round(deviation, metric) or '–'}"
+    return text if len(values) == len(rows) else f"{text} ({len(values)} of {len(rows)})"
+
+
+def _round(value: float | None, metric: str) -> str:
+    return "" if value is None else f"{value:.{DECIMALS.get(metric, 2)}f}"
+
+
+def _render(headings: Sequence[str], lines: Sequence[Sequence[str]], style: str, words: int) -> str:
+    """A table whose first columns are words, and the others numbers."""
+    if style == "github":
+        lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    align = ["left"] * words + ["right"] * (len(headings) - words)
+    names = [name.replace("_", " ") if name in ORDER else name for name in headings]
+    return tabulate(lines, names, tablefmt=style, disable_numparse=True, colalign=align)
