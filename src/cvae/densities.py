@@ -38,13 +38,13 @@ class Head(nn.Module):
 
     num_parameters: int
     binary: bool = False
-    joint: type[Independent] = Independent
+    joint: type[Independent] = Independent  # type: ignore[type-arg]
 
     def forward(self, *parameters: Tensor) -> Distribution:
         raise NotImplementedError
 
 
-class JointBernoulli(Independent):
+class JointBernoulli(Independent):  # type: ignore[type-arg]
     """torch's distribution, with `cvae.bernoulli`'s log p(y) in a third of the time."""
 
     def log_prob(self, value: Tensor) -> Tensor:

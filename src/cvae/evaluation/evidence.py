@@ -29,9 +29,7 @@ def from_posterior(
     return elbo.log_likelihood, elbo.log_weights
 
 
-def from_prior(
-    model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor]:
+def from_prior(model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """log p(y|x,z) for z from p(z|x), twice, (K, B): its mean of weights is the estimate.
 
     Source: the "Monte Carlo" estimate of Sohn et al. 2015, eq. 6.
