@@ -210,7 +210,7 @@ def test_iwae_has_the_gradient_of_its_definition() -> None:
     # float64 throughout, gradients of tens
     torch.testing.assert_close(gradient(-terms.loss.sum(), model), expected, rtol=1e-9, atol=1e-9)
     bound = math.log(sum(weights) / samples) + max(log_weights)
-    assert float(terms.own["iwae"]) == pytest.approx(bound, abs=1e-9)
+    assert terms.own["iwae"].item() == pytest.approx(bound, abs=1e-9)
 
 
 @pytest.mark.parametrize("prior", ["fixed", "learned"])
