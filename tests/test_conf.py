@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from cvae.build import check_targets
+from cvae.build import build, check_targets
 from cvae.errors import UserError
 from cvae.run import Run
 from cvae.train import CONF
@@ -90,6 +90,33 @@ def test_every_sensible_composition_trains_saves_and_loads(
         assert not torch.equal(trained[name], weights), name
         # an Adam step moves a weight by the learning rate or less, whatever the gradient
         assert (trained[name] - weights).abs().max() <= 2.1 * config["optimizer"]["lr"], name
+
+
+def choices(group: str) -> list[str]:
+    return sorted(choice for folder, choice in CHOICES if folder == group)
+
+
+@pytest.mark.parametrize("choice", choices("objective"))
+def test_every_objective_trains_and_is_judged_by_its_own_number(
+    compose: Compose, tmp_path: Path, mnist_root: str, choice: str
+) -> None:
+    run = Run(tmp_path, compose(*TWO_STEPS, f"objective={choice}", f"data.root={mnist_root}"))
+    run.begin()
+    results = fit(run)
+    objective = build(run.config["objective"], "objective")
+    assert results["steps"] == 2
+    assert {f"test/{term}" for term in objective.terms} <= results.keys()
+    assert results["best"] == pytest.approx(results[f"val/{objective.monitor}"])
+
+
+@pytest.mark.parametrize("choice", sorted(set(choices("experiment")) - {"smoke"}))
+def test_every_experiment_trains(
+    compose: Compose, tmp_path: Path, mnist_root: str, choice: str
+) -> None:
+    smoke = TWO_STEPS[0].replace("=smoke", f"=[{choice},smoke]")
+    run = Run(tmp_path, compose(smoke, *TWO_STEPS[1:], f"data.root={mnist_root}"))
+    run.begin()
+    assert fit(run)["steps"] == 2
 
 
 def test_the_plain_vae_refuses_a_learned_prior(compose: Compose, tmp_path: Path) -> None:

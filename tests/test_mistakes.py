@@ -28,7 +28,10 @@ NAMES = [
     ("trainer=tpu", "trainer=tpu: 'tpu' is not one of cpu, ddp_cpu, gpu, multi_gpu, multi_node"),
     ("callbacks=foo", "callbacks=foo: 'foo' is not one of default, early_stopping"),
     ("callbacks=null", "callbacks=null"),
-    ("experiment=foo", "experiment=foo: 'foo' is not one of blog_cvae, blog_vae, smoke, tutorial"),
+    (
+        "experiment=foo",
+        "experiment=foo: 'foo' is not one of blog_cvae, blog_vae, iwae_paper, label_",
+    ),
     ("hydra/launcher=foo", "hydra/launcher=foo: 'foo' is not one of basic"),
     ("modle=vae", "did you mean model?"),
     ("+modle=3", "did you mean model?"),

@@ -1,82 +1,35 @@
-"""A linear-Gaussian model, whose posterior and evidence are known exactly."""
+"""The terms of a linear-Gaussian model, whose posterior and evidence are known exactly."""
 
 import math
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from cvae.densities import BernoulliHead, GaussianHead, StandardNormal
 from cvae.model import ConditionalVAE
 from cvae.models import conditional_vae, fixed_prior, learned_prior, vae
 from cvae.networks import MLP
-from cvae.objectives import BetaElbo
+from cvae.objectives import BetaElbo, Iwae, Objective
+from linear_gaussian import (
+    PRIORS,
+    SHIFT,
+    STRETCH,
+    D,
+    LinearDecoder,
+    LinearEncoder,
+    LogLinearPrior,
+    X,
+    Y,
+    double,
+    evidence,
+    linear_gaussian,
+    with_wrong_posterior,
+)
 
-X, Y, D, B = 3, 5, 2, 4
-SIGMA = 0.4
-
-
-def double(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64)
-
-
-def normal(mean: Tensor, scale: Tensor) -> Distribution:
-    return Independent(Normal(mean, scale), 1)
-
-
-class LinearDecoder(nn.Module):
-    """p(y|x,z) = N(W z + V x, σ² I), with orthogonal columns in W."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        columns, _ = torch.linalg.qr(double(Y, D))
-        self.norms = torch.tensor([0.7, 1.5], dtype=torch.float64)
-        self.w = nn.Parameter((columns * self.norms).contiguous())
-        self.v = nn.Parameter(double(Y, X))
-
-    def forward(self, x: Tensor, z: Tensor) -> Distribution:
-        mean = z.to(x) @ self.w.T + x @ self.v.T
-        return normal(mean, torch.full_like(mean, SIGMA))
-
-
-class LogLinearPrior(nn.Module):
-    """p(z|x) = N(M x, diag exp(2 S x))."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.m, self.s = nn.Parameter(double(D, X)), nn.Parameter(0.5 * double(D, X))
-
-    def forward(self, x: Tensor) -> Distribution:
-        return normal(x @ self.m.T, (x @ self.s.T).exp())
-
-
-class ExactPosterior(nn.Module):
-    """p(z|x,y) by Bayes' rule, diagonal because W's columns are orthogonal; or a shift of it."""
-
-    def __init__(
-        self, prior: nn.Module, decoder: LinearDecoder, shift: float = 0.0, stretch: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.prior, self.decoder, self.shift, self.stretch = prior, decoder, shift, stretch
-
-    def forward(self, x: Tensor, y: Tensor) -> Distribution:
-        prior, decoder = self.prior(x), self.decoder
-        precision = prior.variance.reciprocal() + decoder.norms.square() / SIGMA**2
-        projected = (y - x @ decoder.v.T) @ decoder.w / SIGMA**2
-        mean = (prior.mean / prior.variance + projected) / precision
-        scale = precision.rsqrt()
-        return normal(mean + self.shift * scale, self.stretch * scale)
-
-
-PRIORS: dict[str, Callable[[], nn.Module]] = {
-    "fixed": lambda: StandardNormal(D),
-    "learned": LogLinearPrior,
-}
+B = 4
 
 
 @pytest.fixture(autouse=True)
@@ -86,13 +39,7 @@ def _seed() -> None:
 
 @pytest.fixture(params=PRIORS)
 def model(request: pytest.FixtureRequest) -> ConditionalVAE:
-    decoder, prior = LinearDecoder(), PRIORS[request.param]()
-    return ConditionalVAE(ExactPosterior(prior, decoder), prior, decoder, D)
-
-
-def with_wrong_posterior(model: ConditionalVAE) -> ConditionalVAE:
-    wrong = ExactPosterior(model.prior, model.decoder, shift=0.8, stretch=1.2)  # type: ignore[arg-type]
-    return ConditionalVAE(wrong, model.prior, model.decoder, D)
+    return linear_gaussian(request.param)
 
 
 def examples() -> tuple[Tensor, Tensor]:
@@ -101,20 +48,6 @@ def examples() -> tuple[Tensor, Tensor]:
 
 def noise(*samples: int) -> Tensor:
     return double(*samples, B, D)
-
-
-@torch.no_grad()
-def evidence(model: ConditionalVAE, x: Tensor, y: Tensor) -> Tensor:
-    """log N(y; W m(x) + V x, W diag(s²(x)) Wᵀ + σ² I)."""
-    w, v = (weight.detach().numpy() for weight in (model.decoder.w, model.decoder.v))
-    prior = model.prior(x)
-    means = prior.mean.numpy() @ w.T + x.numpy() @ v.T
-    covariances = [w @ np.diag(variance) @ w.T for variance in prior.variance.numpy()]
-    values = [
-        stats.multivariate_normal(mean, covariance + SIGMA**2 * np.eye(Y)).logpdf(example)
-        for mean, covariance, example in zip(means, covariances, y.numpy(), strict=True)
-    ]
-    return torch.tensor(values)
 
 
 @torch.no_grad()
@@ -144,7 +77,7 @@ def test_expected_elbo_lacks_the_kl_to_the_exact_posterior(model: ConditionalVAE
     terms = with_wrong_posterior(model).elbo(x, y, noise(4000))
     standard_error = terms.log_likelihood.std(0) / 4000**0.5
     # shift and stretch are in units of the exact posterior's scale
-    gap = D * (-math.log(1.2) + (1.2**2 + 0.8**2 - 1) / 2)
+    gap = D * (-math.log(STRETCH) + (STRETCH**2 + SHIFT**2 - 1) / 2)
     assert ((terms.elbo - (evidence(model, x, y) - gap)).abs() < 5 * standard_error).all()
     assert (terms.elbo < evidence(model, x, y)).all()
 
@@ -171,8 +104,7 @@ def test_log_evidence_rises_with_k_to_the_evidence(model: ConditionalVAE) -> Non
 
 @torch.no_grad()
 def test_weights_with_another_prior_miss_the_evidence() -> None:
-    decoder, prior = LinearDecoder(), LogLinearPrior()
-    right = ConditionalVAE(ExactPosterior(prior, decoder), prior, decoder, D)
+    right = linear_gaussian("learned")
     wrong = ConditionalVAE(right.encoder, StandardNormal(D), right.decoder, D)
     x, y = examples()
     draws = noise(1000)
@@ -239,24 +171,13 @@ def test_sample_is_the_decoder_at_the_priors_z(model: ConditionalVAE) -> None:
     torch.testing.assert_close(model.sample(x, draws).mean, expected)
 
 
-class LinearEncoder(nn.Module):
-    """A diagonal Gaussian whose mean and log scale are linear in x and y."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mean = nn.Linear(X + Y, D, dtype=torch.float64)
-        self.log_scale = nn.Linear(X + Y, D, dtype=torch.float64)
-
-    def forward(self, x: Tensor, y: Tensor) -> Distribution:
-        joint = torch.cat([x, y], -1)
-        return normal(self.mean(joint), (0.3 * self.log_scale(joint)).exp())
-
-
-def test_gradients_are_finite_differences_of_the_loss() -> None:
+@pytest.mark.parametrize(
+    "objective", [BetaElbo(beta=0.7, free_bits=0.2), Iwae(num_samples=3)], ids=["elbo", "iwae"]
+)
+def test_gradients_are_finite_differences_of_the_loss(objective: Objective) -> None:
     model = ConditionalVAE(LinearEncoder(), LogLinearPrior(), LinearDecoder(), D)
     x, y = examples()
     draws = noise(3)
-    objective = BetaElbo(beta=0.7, free_bits=0.2)
     kl = objective(model, x, y, draws, 1).elbo.kl_per_dimension
     assert (kl - 0.2).abs().min() > 1e-2  # the max of free bits has a kink at λ
 

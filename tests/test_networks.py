@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvae.errors import UserError
-from cvae.networks import MLP, Conv, JointLinear
+from cvae.networks import ACTIVATIONS, MLP, Conv, JointLinear, Tanh
 
 K, B, D = 3, 4, 5
 VECTOR, IMAGE = (6,), (2, 8, 8)
@@ -21,6 +21,26 @@ every_condition = pytest.mark.parametrize("x_shape", [VECTOR, IMAGE], ids=["vect
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+def test_tanh_is_torchs_in_value_and_gradient() -> None:
+    points = torch.cat([torch.linspace(-20, 20, 4001), torch.tensor([-1e4, -100.0, 100.0, 1e4])])
+    found = []
+    for tanh in (ACTIVATIONS["tanh"](), torch.tanh):
+        leaf = points.clone().requires_grad_()
+        value = tanh(leaf)
+        value.sum().backward()
+        found.append((value.detach(), leaf.grad))
+    (value, gradient), (expected, expected_gradient) = found
+    # twice the rounding of a sigmoid near one, 2⁻²⁴, and the slope of its own rounding
+    torch.testing.assert_close(value, expected, rtol=0, atol=2e-7)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=5e-7)
+
+
+def test_tanh_has_the_gradient_of_finite_differences() -> None:
+    points = torch.linspace(-5, 5, 41, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Tanh(), [points])
+    torch.testing.assert_close(Tanh()(points), torch.tanh(points), rtol=0, atol=1e-15)
 
 
 def test_joint_linear_is_linear_on_the_concatenation() -> None:

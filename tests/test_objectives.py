@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,19 @@ from cvae.densities import BernoulliHead, StandardNormal
 from cvae.model import ConditionalVAE
 from cvae.models import conditional_vae, learned_prior
 from cvae.networks import MLP
-from cvae.objectives import BetaElbo
+from cvae.objectives import TERMS, BetaElbo, Iwae, Objective
+from linear_gaussian import D as LATENT
+from linear_gaussian import (
+    LinearDecoder,
+    LinearEncoder,
+    LogLinearPrior,
+    double,
+    evidence,
+    linear_gaussian,
+    with_wrong_posterior,
+)
+from linear_gaussian import X as CONDITION
+from linear_gaussian import Y as OBSERVED
 
 X, Y, D, B = 3, 6, 2, 8
 
@@ -111,3 +125,110 @@ def test_loss_of_an_example_does_not_depend_on_how_the_batch_is_divided(sizes: l
     torch.testing.assert_close(
         divided, objective(model, x, y, noise, epoch=1).loss, rtol=1e-5, atol=1e-5
     )
+
+
+def linear_model() -> ConditionalVAE:
+    torch.manual_seed(0)
+    return ConditionalVAE(LinearEncoder(), LogLinearPrior(), LinearDecoder(), LATENT)
+
+
+def gradient(loss: Tensor, model: ConditionalVAE) -> Tensor:
+    parts = torch.autograd.grad(loss, list(model.parameters()))
+    return torch.cat([part.flatten() for part in parts])
+
+
+@pytest.mark.parametrize("objective", [BetaElbo(), Iwae(3)], ids=["elbo", "iwae"])
+def test_an_objective_gives_the_terms_it_names(objective: Objective) -> None:
+    model, (x, y, _) = network_model(), batch()
+    terms = objective(model, x, y, torch.randn(objective.num_samples, B, D), epoch=0)
+    assert tuple(terms.by_name()) == objective.terms
+    assert all(term.shape == (B,) for term in terms.by_name().values())
+    assert objective.monitor in objective.terms
+    # it grows as the loss falls, where nothing else is weighed
+    torch.testing.assert_close(terms.by_name()[objective.monitor], -terms.loss)
+
+
+def test_iwae_adds_its_bound_and_is_judged_by_it() -> None:
+    objective = Iwae(num_samples=7)
+    assert objective.num_samples == 7
+    assert objective.terms == (*TERMS, "iwae")
+    assert objective.monitor == "iwae"
+    assert objective.settings(3.0) == {}
+    model, (x, y, _) = network_model(), batch()
+    noise = torch.randn(7, B, D)
+    terms, plain = (one(model, x, y, noise, epoch=0) for one in (objective, BetaElbo()))
+    assert torch.equal(terms.elbo.elbo, plain.elbo.elbo)
+    assert torch.equal(terms.own["iwae"], -terms.loss)
+    torch.testing.assert_close(terms.own["iwae"], model.log_evidence(x, y, noise))
+
+
+def test_iwae_of_one_sample_is_minus_its_log_weight() -> None:
+    model, (x, y, noise) = network_model(), batch()
+    terms = Iwae(1)(model, x, y, noise, epoch=0)
+    torch.testing.assert_close(terms.loss, -terms.elbo.log_weights[0])
+
+
+def test_iwae_of_one_sample_has_the_elbos_gradient_on_average() -> None:
+    """Two estimates of one gradient: that of log w, and that of the ELBO with its exact KL."""
+    model = linear_model()
+    x, y = double(4, CONDITION), double(4, OBSERVED)
+    groups, each = 60, 50
+    many = x.repeat(each, 1), y.repeat(each, 1)
+    differences = []
+    for _ in range(groups):
+        noise = double(1, 4 * each, LATENT)
+        losses = [one(model, *many, noise, 0).loss.mean() for one in (Iwae(1), BetaElbo())]
+        differences.append(gradient(losses[0], model) - gradient(losses[1], model))
+    off = torch.stack(differences)
+    standard_error = off.std(0) / groups**0.5
+    assert (standard_error > 0).any()
+    # the decoder's are the same to float64's rounding; 5 standard errors for the others
+    assert (off.mean(0).abs() <= 5 * standard_error + 1e-10).all()
+
+
+def test_iwae_has_the_gradient_of_its_definition() -> None:
+    """∇ log 1/K Σ w_k = Σ_k w̃_k ∇ log w_k (Burda et al. 2016, eq. 14), from each sample alone."""
+    torch.manual_seed(0)
+    model, samples = with_wrong_posterior(linear_gaussian("learned")), 5
+    x, y = double(1, CONDITION), double(1, OBSERVED)
+    noise = double(samples, 1, LATENT)
+    log_weights, gradients = [], []
+    for draw in noise:
+        posterior = model.encoder(x, y)
+        z = posterior.mean + posterior.stddev * draw
+        log_weight = (
+            model.decoder(x, z).log_prob(y) + model.prior(x).log_prob(z) - posterior.log_prob(z)
+        ).sum()
+        log_weights.append(log_weight.item())
+        gradients.append(gradient(log_weight, model))
+    weights = [math.exp(log_weight - max(log_weights)) for log_weight in log_weights]
+    shares = [weight / sum(weights) for weight in weights]
+    assert sorted(shares)[-2] > 0.01  # more than one sample has a say
+    expected = sum(share * part for share, part in zip(shares, gradients, strict=True))
+
+    terms = Iwae(samples)(model, x, y, noise, epoch=0)
+    # float64 throughout, gradients of tens
+    torch.testing.assert_close(gradient(-terms.loss.sum(), model), expected, rtol=1e-9, atol=1e-9)
+    bound = math.log(sum(weights) / samples) + max(log_weights)
+    assert terms.own["iwae"].item() == pytest.approx(bound, abs=1e-9)
+
+
+@pytest.mark.parametrize("prior", ["fixed", "learned"])
+@torch.no_grad()
+def test_the_bound_rises_with_k_from_the_elbo_to_the_evidence(prior: str) -> None:
+    torch.manual_seed(0)
+    model = linear_gaussian(prior)
+    wrong = with_wrong_posterior(model)
+    x, y = double(4, CONDITION), double(4, OBSERVED)
+    copies = 1000
+    many = x.repeat(copies, 1), y.repeat(copies, 1)
+    truth = evidence(model, x, y).repeat(copies)
+    gaps, errors = [], []
+    for objective in (BetaElbo(), Iwae(5), Iwae(50)):
+        noise = double(objective.num_samples, 4 * copies, LATENT)
+        gap = truth - objective(wrong, *many, noise, 0).by_name()[objective.monitor]
+        gaps.append(float(gap.mean()))
+        errors.append(float(gap.std()) / gap.numel() ** 0.5)
+    # each lies more than 4 standard errors below the next
+    for gap, tighter, error in zip(gaps, [*gaps[1:], 0.0], errors, strict=True):
+        assert gap - 4 * error > tighter

@@ -1,0 +1,66 @@
+"""Freed memory is kept: what is allocated again causes no page faults."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from cvae import memory
+
+GLIBC = sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+# 40 MiB is more than glibc ever learns to keep by itself
+COUNT = """
+import resource
+import runpy
+import sys
+
+import torch
+
+keep_freed_memory = runpy.run_path(sys.argv[1])["keep_freed_memory"]
+
+
+def page_faults():
+    for _ in range(40):  # until the heap has room for it whatever small things lie between
+        torch.empty(10 * 2**20).fill_(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.empty(10 * 2**20).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+without = page_faults()
+keep_freed_memory()
+print(without, page_faults())
+"""
+
+
+@pytest.mark.skipif(not GLIBC, reason="mallopt is glibc's")
+def test_memory_that_is_used_again_causes_no_page_faults() -> None:
+    command = [
+        sys.executable,
+        "-c",
+        COUNT,
+        memory.__file__,
+    ]  # by path: without the package's imports
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    without, kept = (int(number) for number in output.split())
+    # 40 MiB are 20 huge pages or 10240 small ones, ten times; kept, they are there already
+    assert without >= 10 * 20
+    assert kept < without / 20
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+    def refuse(name: str | None) -> None:
+        raise AssertionError("a library was opened")
+
+    monkeypatch.setattr(memory.sys, "platform", platform)
+    monkeypatch.setattr(memory.ctypes, "CDLL", refuse)
+    memory.keep_freed_memory()
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.sys, "platform", "linux")
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())  # has no mallopt
+    memory.keep_freed_memory()
