@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import prod
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,10 +23,10 @@ Activation = Literal["relu", "silu", "gelu", "tanh"]
 
 
 class Tanh(nn.Module):
-    """tanh(a) = 2σ(2a) − 1, which torch computes five times as fast as its tanh on a CPU."""
+    """tanh(a) = 1 − 2σ(−2a), which torch computes five times as fast as its tanh on a CPU."""
 
     def forward(self, activations: Tensor) -> Tensor:
-        return 2 * (2 * activations).sigmoid() - 1
+        return torch.rsub((-2 * activations).sigmoid(), 1, alpha=2)
 
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": Tanh}
