@@ -1,0 +1,106 @@
+"""docs/results.md: every number out of a record, none typed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cvae.errors import UserError
+from cvae.results import DOCS, keep, record, render
+from cvae.run import Run
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NLL = {"mean": 100.0, "standard_error": 0.25, "monte_carlo_error": 0.004, "mean_of_repeats": 100.5}
+
+
+@pytest.fixture
+def finished(reference: Callable[..., Path], tmp_path: Path) -> Run:
+    """A run's folder as `train` leaves it, evaluated by hand."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.yaml", "metrics.json", "metrics.csv"):
+        (folder / name).write_bytes((reference() / name).read_bytes())
+    (folder / ".hydra").mkdir()
+    overrides = ["experiment=smoke", "trainer.enable_progress_bar=false", "name=a b"]
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    _evaluate(folder, 100.0)
+    return Run(folder)
+
+
+def _evaluate(folder: Path, mean: float) -> None:
+    evaluation = {
+        "num_samples": 5000,
+        "nll": {"importance": {**NLL, "mean": mean}},
+        "latent": {"active_units": 4},
+    }
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+def _docs(folder: Path, run: str) -> Path:
+    published = {
+        "preface": "# Results",
+        "tables": [
+            {
+                "title": "A table",
+                "protocol": "How.",
+                "rows": [
+                    {"label": "one", "published": 99.5, "run": run},
+                    {"label": "other", "published": None, "run": "nobody"},
+                ],
+                "remarks": "Why.",
+            }
+        ],
+    }
+    (folder / "published.yaml").write_text(yaml.safe_dump(published))
+    return folder
+
+
+def test_the_committed_page_is_what_the_command_writes() -> None:
+    docs = REPOSITORY / DOCS
+    assert (docs / "results.md").read_text() == render(docs)
+
+
+def test_a_record_holds_what_a_reader_needs_to_repeat_the_run(finished: Run) -> None:
+    kept = record(finished)
+    assert kept["command"] == "python -m cvae.train experiment=smoke 'name=a b'"
+    assert kept["config"] == finished.config
+    assert [row["epoch"] for row in kept["curve"]] == [1, 2, 3]
+    assert kept["curve"][-1]["train/elbo"] < 0
+    assert kept["evaluation"]["nll"]["importance"] == NLL
+    json.dumps(kept)
+
+
+def test_a_row_has_the_published_number_beside_ours(finished: Run, tmp_path: Path) -> None:
+    docs = _docs(tmp_path, finished.config["name"])
+    keep([finished], docs)
+    (line,) = (line for line in render(docs).splitlines() if line.startswith("| one"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    metrics = json.loads(finished.metrics.read_text())
+    minutes = f"{metrics['wall_seconds'] / 60:.0f}"
+    assert cells == (
+        ["one", "99.50", "100.00", "5000", "0.25", "0.004", "100.50", "4", "1", "3", minutes]
+    )
+    assert "python -m cvae.train experiment=smoke" in render(docs)
+    assert any(
+        line.startswith("| other") and "not run" in line for line in render(docs).split("\n")
+    )
+
+
+def test_seeds_are_averaged(finished: Run, tmp_path: Path) -> None:
+    docs = _docs(tmp_path, finished.config["name"])
+    keep([finished], docs)
+    _evaluate(finished.folder, 102.0)
+    keep([Run(finished.folder, {**finished.config, "seed": 1})], docs)
+    assert len(list((docs / "runs").iterdir())) == 2
+    assert "101.00 ± 1.41" in render(docs)  # of 100 and 102, n − 1 in the denominator
+
+
+@pytest.mark.parametrize("missing", ["metrics.json", "evaluation.json"])
+def test_a_run_that_is_not_finished_or_not_evaluated_is_refused(
+    missing: str, finished: Run
+) -> None:
+    (finished.folder / missing).unlink()
+    with pytest.raises(UserError, match=r"train it to its end, then python -m cvae\.evaluate"):
+        record(finished)
