@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from cvae.build import build
+from cvae.data.source import Arrays
+from cvae.evaluation.latents import latents
+from cvae.run import Run
 from warm import Command, Warm
 
 Evaluate = Callable[..., Command]
@@ -48,12 +53,54 @@ def test_the_numbers_agree_with_each_other(evaluated: tuple[Path, str]) -> None:
     assert latent["aggregate_kl"]["mean"] < found["kl"]["mean"] + 0.1  # the mixtures' is smaller
 
 
-def test_the_elbo_is_that_of_the_final_test(evaluated: tuple[Path, str], warm: Warm) -> None:
-    found = _results(evaluated[0])
-    metrics = json.loads((evaluated[0] / "metrics.json").read_text())
-    # the final test of a tiny run saw two batches of 500
-    error = metrics["test/elbo_standard_error"]
-    assert found["elbo"]["mean"] == pytest.approx(metrics["test/elbo"], abs=4 * error)
+def test_the_kl_is_that_of_the_final_test(evaluated: tuple[Path, str], arrays: Arrays) -> None:
+    run = Run(evaluated[0])
+    data = build(run.config["data"], "data")
+    data.setup()
+    test = data.examples("test")
+    use = latents(run.load_model(), test.x[:1000], test.y[:1000])  # as many as a tiny run's test
+    metrics = json.loads(run.metrics.read_text())
+    assert metrics["test/examples"] == 1000
+    assert use.kl_per_dimension.sum(1).mean().item() == pytest.approx(metrics["test/kl"], rel=1e-5)
+    assert torch.equal(test.labels, arrays.test_labels.long())
+
+
+def test_validation_data_are_measured_apart(
+    evaluated: tuple[Path, str], evaluate: Evaluate, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(evaluated[0], folder)
+    before = (folder / "evaluation.json").read_bytes()
+    command = evaluate(folder, "--num-samples", "10", "--split", "val")
+    assert command.status == 0, command.output
+    found = json.loads((folder / "evaluation_val.json").read_text())
+    assert (found["split"], found["examples"]) == ("val", 10_000)
+    assert found["kl"]["mean"] != _results(folder)["kl"]["mean"]
+    assert (folder / "evaluation.json").read_bytes() == before
+
+
+def test_a_run_that_cannot_be_evaluated_leaves_the_others_their_turn(
+    evaluated: tuple[Path, str], evaluate: Evaluate, tmp_path: Path
+) -> None:
+    for name in ("0", "1"):
+        shutil.copytree(evaluated[0], tmp_path / name)
+        (tmp_path / name / "evaluation.json").unlink()
+    shutil.rmtree(tmp_path / "0" / "checkpoints")
+    command = evaluate(tmp_path, "--num-samples", "10")
+    assert command.status == 1
+    assert "does not exist: has the run been trained?" in command.output
+    assert not (tmp_path / "0" / "evaluation.json").exists()
+    assert (tmp_path / "1" / "evaluation.json").exists()
+
+
+def test_numbers_of_earlier_weights_do_not_outlive_them(
+    evaluated: tuple[Path, str], resume: Callable[..., Command], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(evaluated[0], folder)
+    assert resume(folder, "trainer.max_epochs=4").status == 0
+    assert (folder / "metrics.json").exists()
+    assert not (folder / "evaluation.json").exists()
 
 
 def test_a_table_and_pictures_are_shown(evaluated: tuple[Path, str]) -> None:
@@ -103,6 +150,7 @@ def test_a_model_that_ignores_x_is_right_by_chance(
         (["FOLDER", "--num-samples", "15"], "15 samples cannot be divided: give a multiple of 10"),
         (["FOLDER", "--num-samples", "0"], "a multiple of 10"),
         (["FOLDER", "--device", "nothing"], "--device nothing"),
+        (["FOLDER", "--device", "meta"], "neither cpu nor cuda"),
         (["latest"], "no run with a checkpoint"),
     ],
 )

@@ -43,6 +43,15 @@ def test_the_kl_of_mixtures_is_that_of_quadrature() -> None:
     assert error < 10 / math.sqrt(DRAWN)
 
 
+def test_many_narrow_posteriors_that_fill_the_prior_leave_no_kl() -> None:
+    draws = torch.Generator().manual_seed(0)
+    scales = torch.full((10_000, 15), 0.3)
+    means = (1 - 0.3**2) ** 0.5 * torch.randn(10_000, 15, generator=draws)  # together N(0, I)
+    use = Latents(means, scales, torch.zeros_like(means), torch.ones_like(means))
+    assert use.kl_per_dimension.sum(1).mean() > 11  # mixtures in all dimensions would leave 2
+    assert use.aggregate_kl()[0] == pytest.approx(0, abs=0.03)
+
+
 def test_a_unit_is_active_where_its_mean_varies_over_the_data() -> None:
     means = torch.zeros(1000, 3)
     draws = torch.Generator().manual_seed(0)

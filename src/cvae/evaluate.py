@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import platform
-import time
+import sys
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cvae.allowed import allow
 from cvae.build import build
-from cvae.command import run_command
+from cvae.command import log_mistake, run_command
 from cvae.data.module import Examples, ImageData
 from cvae.errors import UserError
 from cvae.evaluation import evidence
@@ -22,27 +22,29 @@ from cvae.evaluation.generation import Generation, sampled_pictures
 from cvae.evaluation.judge import judge_of, pictures
 from cvae.evaluation.latents import Latents, latents
 from cvae.evaluation.pictures import plot_aggregate, plot_kl, plot_reconstructions, save
-from cvae.evaluation.products import Products
+from cvae.evaluation.products import Products, now
 from cvae.evaluation.report import table
 from cvae.files import write_atomically
 from cvae.model import ConditionalVAE
 from cvae.run import Run, density_label, find_all
 
 log = logging.getLogger(__name__)
-SPLIT = "test"
 
 
-def evaluate(run: Run, num_samples: int, seed: int, device: torch.device) -> dict[str, Any]:
-    """Measure a run's model and write `evaluation.json` and pictures into its folder.
+def evaluate(
+    run: Run, num_samples: int, seed: int, device: torch.device, split: str = "test"
+) -> dict[str, Any]:
+    """Measure a run's model; on the test data, write numbers and pictures into its folder.
 
     Args:
         run: trained.
         num_samples: K of −log p(y|x).
         seed: of all draws.
         device: where.
+        split: test, or val to choose between models.
 
     Returns:
-        What `evaluation.json` holds; numbers are in nats.
+        What `evaluation.json` (of val: `evaluation_val.json`) holds; numbers are in nats.
 
     Raises:
         UserError: the folder holds no trained model, or K cannot be divided.
@@ -51,28 +53,32 @@ def evaluate(run: Run, num_samples: int, seed: int, device: torch.device) -> dic
     data: ImageData = build(run.config["data"], "data")
     data.prepare_data()
     data.setup()
-    test = data.examples(SPLIT)
-    x, y = test.x.to(device), test.y.to(device)
+    if split == "val" and not data.has_validation:
+        raise UserError(f"{run.folder} was trained on all images: it has no --split val")
+    examples = data.examples(split)
+    x, y = examples.x.to(device), examples.y.to(device)
     use = latents(model, x, y)
     results: dict[str, Any] = {
         "name": run.config["name"],
-        "split": SPLIT,
+        "split": split,
         "examples": len(y),
         "weights": run.weights,
         "density": density_label(build(run.config["likelihood"], "likelihood"), data.binarize),
         "num_samples": num_samples,
         "seed": seed,
-        "device": f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)",
+        "device": _name(device),
         **_evidence(model, x, y, use, num_samples, seed),
-        "latent": _latent_use(use, test.labels),
-        "judge": _generation(model, data, test, seed, device),
+        "latent": _latent_use(use, examples.labels, seed),
+        "judge": _generation(model, data, examples, split, seed),
         "data": data.record,
     }
-    write_atomically(run.folder / "evaluation.json", json.dumps(results, indent=2).encode())
-    folder = run.folder / "pictures"
-    save(plot_kl(use, test.labels), folder / "kl.png")
-    save(plot_aggregate(use), folder / "aggregate.png")
-    save(plot_reconstructions(model, data.view, x, y), folder / "posterior_and_prior.png")
+    if split == "test":
+        folder = run.folder / "pictures"
+        save(plot_kl(use, examples.labels), folder / "kl.png")
+        save(plot_aggregate(use), folder / "aggregate.png")
+        save(plot_reconstructions(model, data.view, x, y), folder / "posterior_and_prior.png")
+    path = run.evaluation if split == "test" else run.folder / "evaluation_val.json"
+    write_atomically(path, json.dumps(results, indent=2).encode())
     return results
 
 
@@ -81,12 +87,12 @@ def _evidence(
 ) -> dict[str, Any]:
     """The ELBO's terms and −log p(y|x), z from the posterior and z from the prior."""
     found, seconds = {}, {}
-    rate = _rate_of_products(model, x, y)
+    rate = _rate_of_products(model, x, y, num_samples)
     for name, weigh in (("importance", evidence.from_posterior), ("prior", evidence.from_prior)):
-        started = time.perf_counter()
+        started = now(x.device)
         with tqdm(total=len(y) * num_samples, desc=name, unit="z", unit_scale=True) as bar:
             found[name] = evidence.estimate(weigh, model, x, y, num_samples, seed, bar.update)
-        seconds[name] = time.perf_counter() - started
+        seconds[name] = now(x.device) - started
     reconstruction = found["importance"].reconstruction.cpu()
     kl = use.kl_per_dimension.sum(1).double()
     flops, alone = rate
@@ -114,17 +120,19 @@ def _evidence(
     }
 
 
-def _rate_of_products(model: ConditionalVAE, x: Tensor, y: Tensor) -> tuple[float, float]:
+def _rate_of_products(
+    model: ConditionalVAE, x: Tensor, y: Tensor, num_samples: int
+) -> tuple[float, float]:
     """The products' operations for each z, and how many of them a second they do alone."""
-    examples = 4
-    noise = torch.randn(evidence.ROWS // examples, examples, model.latent_dim, device=x.device)
+    samples, examples = evidence.shape_of_chunk(num_samples)
+    noise = torch.randn(samples, examples, model.latent_dim, device=x.device)
     some_x, some_y = x[:examples], y[:examples]
     products = Products(lambda: evidence.from_posterior(model, some_x, some_y, noise))
-    return products.flops / (noise.shape[0] * examples), products.rate(x.device)
+    return products.flops / (samples * examples), products.rate(x.device)
 
 
-def _latent_use(use: Latents, labels: Tensor) -> dict[str, Any]:
-    kl, (aggregate, error) = use.kl_per_dimension, use.aggregate_kl()
+def _latent_use(use: Latents, labels: Tensor, seed: int) -> dict[str, Any]:
+    kl, (aggregate, error) = use.kl_per_dimension, use.aggregate_kl(seed)
     of_digit = {int(label): labels == label for label in labels.unique()}
     return {
         "active_units": int(use.active.sum()),
@@ -132,19 +140,20 @@ def _latent_use(use: Latents, labels: Tensor) -> dict[str, Any]:
         "kl_per_digit": {digit: kl[mask].sum(1).mean().item() for digit, mask in of_digit.items()},
         "aggregate_kl": {"mean": aggregate, "standard_error": error},
         "aggregate_kl_per_digit": {
-            digit: use.of(mask).aggregate_kl()[0] for digit, mask in of_digit.items()
+            digit: use.of(mask).aggregate_kl(seed)[0] for digit, mask in of_digit.items()
         },
     }
 
 
 def _generation(
-    model: ConditionalVAE, data: ImageData, test: Examples, seed: int, device: torch.device
+    model: ConditionalVAE, data: ImageData, examples: Examples, split: str, seed: int
 ) -> dict[str, Any]:
     arrays = data.source.load(data.root)
     judge = judge_of(data.source.name, arrays)
-    real = pictures(arrays.test_images)
-    sampled = sampled_pictures(model, data.view, test.x.to(device), seed)
-    generation = Generation(judge, sampled, real, test.labels)
+    images = arrays.test_images if split == "test" else arrays.train_images[-len(examples.y) :]
+    device = next(model.parameters()).device
+    sampled = sampled_pictures(model, data.view, examples.x.to(device), seed)
+    generation = Generation(judge, sampled, pictures(images), examples.labels)
     per_digit = {}
     for digit in generation.classes():
         ours, theirs = generation.diversity_of(digit)
@@ -185,16 +194,36 @@ def main() -> None:
         help="z for each image in −log p(y|x), a multiple of 10 (default 1000)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
+    parser.add_argument(
+        "--split",
+        choices=("test", "val"),
+        default="test",
+        help="the data to measure on: val to choose between models (default test)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:1")
     parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
     arguments = parser.parse_args()
     if arguments.allow:
         allow(arguments.allow)
     device = _device(arguments.device)
+    evidence.shape_of_chunk(arguments.num_samples)
+    failed = False
     for run in find_all(arguments.folders):
         log.info("evaluating %s", run.folder)
-        results = evaluate(run, arguments.num_samples, arguments.seed, device)
-        print(f"{run.config['name']}: {table(results)}\nwritten to {run.folder}/evaluation.json\n")
+        try:
+            results = evaluate(run, arguments.num_samples, arguments.seed, device, arguments.split)
+        except UserError as error:  # the other runs can do without this one
+            log_mistake(error)
+            failed = True
+        else:
+            print(f"{run.config['name']}: {table(results)}\nfolder: {run.folder}\n")
+    sys.exit(1 if failed else 0)
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def _device(name: str) -> torch.device:
@@ -205,6 +234,8 @@ def _device(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("neither cpu nor cuda")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

@@ -4,7 +4,7 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's <malloc.h>
-NEVER = 2**31 - 1
+NEVER = -1
 
 
 def keep_freed_memory() -> None:

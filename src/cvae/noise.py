@@ -19,6 +19,7 @@ class Stream(IntEnum):
     FIXED_LATENT = 5
     EVIDENCE = 6
     GENERATION = 7
+    AGGREGATE = 8
 
 
 def generator(

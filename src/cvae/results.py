@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tabulate import tabulate
 
 from cvae.command import run_command
+from cvae.comparison.rows import read_json
 from cvae.config import parse
 from cvae.errors import UserError
 from cvae.files import write_atomically
@@ -25,6 +25,7 @@ from cvae.run import Run, find_all
 
 DOCS = Path("docs")
 POINTS = 100  # of a learning curve
+LOCAL = ("data.root", "trainer.enable_progress_bar")  # overrides that say nothing of the run
 HEADINGS = (
     "", "published", "ours", "K", "± data", "± Monte Carlo", "at K/10", "active units", "seeds",
     "epochs", "minutes",
@@ -38,21 +39,20 @@ def record(run: Run) -> dict[str, Any]:
     Raises:
         UserError: it has not been trained to its end, or not been evaluated.
     """
-    evaluation = run.folder / "evaluation.json"
-    if not (run.metrics.is_file() and evaluation.is_file()):
+    if not (run.metrics.is_file() and run.evaluation.is_file()):
         raise UserError(f"{run.folder}: train it to its end, then python -m cvae.evaluate it")
     overrides = run.folder / ".hydra" / "overrides.yaml"
-    given = yaml.safe_load(overrides.read_text()) if overrides.is_file() else []
-    words = [word for word in map(str, given) if not word.startswith("trainer.enable_progress_bar")]
+    given = parse(overrides.read_bytes(), str(overrides)) if overrides.is_file() else None
+    words = [str(word) for word in given or [] if str(word).partition("=")[0] not in LOCAL]
     with (run.folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return {
         "name": run.config["name"],
         "command": shlex.join(["python", "-m", "cvae.train", *words]),
-        "config": run.config,
-        "metrics": json.loads(run.metrics.read_text()),
-        "evaluation": json.loads(evaluation.read_text()),
-        "curve": [_numbers(row) for row in rows[:: max(1, len(rows) // POINTS)]],
+        "config": {**run.config, "data": {**run.config["data"], "root": None}},
+        "metrics": _portable(read_json(run.metrics)),
+        "evaluation": _portable(read_json(run.evaluation)),
+        "curve": [_numbers(row) for row in [*rows[: -1 : max(1, len(rows) // POINTS)], *rows[-1:]]],
     }
 
 
@@ -69,7 +69,7 @@ def render(docs: Path = DOCS) -> str:
     """docs/results.md from the records and the published figures.
 
     Raises:
-        UserError: a table names a run that there is no record of.
+        UserError: docs/published.yaml is not plain YAML.
     """
     records = [json.loads(path.read_text()) for path in sorted((docs / "runs").glob("*.json"))]
     published: Any = parse((docs / "published.yaml").read_bytes(), "published.yaml")
@@ -118,6 +118,12 @@ def _row(row: Mapping[str, Any], kept: Sequence[Record]) -> list[str]:
 
 def _named(records: Sequence[Record], row: Mapping[str, Any]) -> list[Record]:
     return [kept for kept in records if kept["name"] == row["run"]]
+
+
+def _portable(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the folder that the data happened to be in."""
+    data = {name: value for name, value in results["data"].items() if name != "folder"}
+    return {**results, "data": data}
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, float]:

@@ -133,6 +133,11 @@ class Run:
         return self.folder / "metrics.json"
 
     @property
+    def evaluation(self) -> Path:
+        """What `cvae.evaluate` measured on the test data."""
+        return self.folder / "evaluation.json"
+
+    @property
     def weights(self) -> str:
         """Which weights stand for the run: the best, or the last where nothing was validated."""
         return "best" if self.checkpoint("best").is_file() else "last"

@@ -71,9 +71,9 @@ def read_row(run: Run) -> Row:
         likelihood = build(config["likelihood"], "likelihood")
         binarize = config["data"].get("binarize", "none")
         return Row(run.folder, config, {}, {"density": density_label(likelihood, binarize)})
-    final = _read_json(run.metrics)
+    final = read_json(run.metrics)
     found = {name: _number(final, (key,), run.metrics) for name, key in FINAL.items()}
-    found |= _evaluation(run.folder / "evaluation.json")
+    found |= _evaluation(run.evaluation)
     metrics = {name: value for name, value in found.items() if value is not None}
     if not metrics:
         raise UserError(f"{run.metrics} holds none of {', '.join(FINAL.values())}")
@@ -84,7 +84,7 @@ def _evaluation(path: Path) -> dict[str, float | None]:
     """The numbers that `cvae.evaluate` adds, where it was run."""
     if not path.is_file():
         return {}
-    content = _read_json(path)
+    content = read_json(path)
     found = {"judge_accuracy": _number(content, JUDGE, path)}
     nll, samples = _number(content, NLL, path), _number(content, ("num_samples",), path)
     if nll is not None and samples is None:
@@ -111,7 +111,12 @@ def _is_hash(value: object) -> bool:
     return str(value).startswith("sha256:")
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
+def read_json(path: Path) -> Mapping[str, Any]:
+    """The names and values of a JSON file.
+
+    Raises:
+        UserError: it holds something else.
+    """
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

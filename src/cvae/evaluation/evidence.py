@@ -57,7 +57,7 @@ class Evidence:
 
     @cached_property
     def nll(self) -> Tensor:
-        """−log 1/K Σ_k w_k, (N,): in expectation too high by O(1/K)."""
+        """−log 1/K Σ_k w_k, (N,): in expectation too high, by O(1/K) if Var[w] is finite."""
         return _nll(self.log_means)
 
     @property
@@ -117,10 +117,7 @@ def estimate(
     Raises:
         UserError: K cannot be divided among the repeats.
     """
-    if num_samples < REPEATS or num_samples % REPEATS:
-        raise UserError(f"{num_samples} samples cannot be divided: give a multiple of {REPEATS}")
-    group = num_samples // REPEATS
-    size = max(1, ROWS // group)
+    group, (_, size) = num_samples // REPEATS, shape_of_chunk(num_samples)
     log_means, reconstruction = [], []
     with torch.inference_mode():
         for start in range(0, len(x), size):
@@ -139,6 +136,18 @@ def estimate(
             log_means.append(torch.stack(repeats))
             reconstruction.append(total / num_samples)
     return Evidence(torch.cat(log_means, 1), torch.cat(reconstruction), num_samples)
+
+
+def shape_of_chunk(num_samples: int) -> tuple[int, int]:
+    """How many samples z of how many examples are decoded at once.
+
+    Raises:
+        UserError: K cannot be divided among the repeats.
+    """
+    if num_samples < REPEATS or num_samples % REPEATS:
+        raise UserError(f"{num_samples} samples cannot be divided: give a multiple of {REPEATS}")
+    group = num_samples // REPEATS
+    return min(group, ROWS), max(1, ROWS // group)
 
 
 def _noise(

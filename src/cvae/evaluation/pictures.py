@@ -1,5 +1,6 @@
 """Pictures of what an evaluation measured."""
 
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from cvae.data.views import View
 from cvae.evaluation.latents import Latents
+from cvae.files import write_atomically
 from cvae.model import ConditionalVAE
 
 SHOWN = 10  # examples in a row
@@ -33,7 +35,7 @@ def plot_kl(latents: Latents, labels: Tensor) -> Figure:
         color=COLOUR,
     )
     right.set_xticks(classes.tolist())
-    right.set_xlabel("digit")
+    right.set_xlabel("class")
     return _plain(figure)
 
 
@@ -85,8 +87,9 @@ def plot_reconstructions(model: ConditionalVAE, view: View, x: Tensor, y: Tensor
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG."""
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=150)
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=150)
+    write_atomically(path, buffer.getvalue())
 
 
 def _plain(figure: Figure) -> Figure:

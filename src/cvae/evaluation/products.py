@@ -54,8 +54,8 @@ class Products:
     @torch.no_grad()
     def rate(self, device: torch.device) -> float:
         """Floating-point operations a second of the products alone, on this device, now."""
-        done, started = 0, _now(device)
-        while (seconds := _now(device) - started) < SECONDS or not done:
+        done, started = 0, now(device)
+        while (seconds := now(device) - started) < SECONDS or not done:
             self._repeat()
             done += 1
         return done * self.flops / seconds
@@ -65,7 +65,8 @@ class Products:
             func(*args, **kwargs)
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """The clock once the device has done what it was given."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return time.perf_counter()
