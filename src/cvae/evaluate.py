@@ -216,7 +216,7 @@ def main() -> None:
             log_mistake(error)
             failed = True
         else:
-            print(f"{run.config['name']}: {table(results)}\nfolder: {run.folder}\n")
+            print(f"{run.config['name']}: {table(results)}\nfolder: {run.folder}\n", flush=True)
     sys.exit(1 if failed else 0)
 
 
