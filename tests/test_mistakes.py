@@ -30,7 +30,7 @@ NAMES = [
     ("callbacks=null", "callbacks=null"),
     (
         "experiment=foo",
-        "experiment=foo: 'foo' is not one of blog_cvae, blog_vae, iwae_paper, label_",
+        "experiment=foo: 'foo' is not one of blog_cvae, blog_vae, iwae_paper, iwae_",
     ),
     ("hydra/launcher=foo", "hydra/launcher=foo: 'foo' is not one of basic"),
     ("modle=vae", "did you mean model?"),

@@ -71,7 +71,7 @@ def test_the_products_alone_are_repeated_and_their_rate_is_flops_by_time(
 
     counted = Products(call)
     clock = iter([10.0, 10.1, 10.6, 11.25])
-    monkeypatch.setattr(products, "_now", lambda device: next(clock))
+    monkeypatch.setattr(products, "now", lambda device: next(clock))
     # after 0.1 and 0.6 seconds it goes on, after 1.25 it has repeated them twice
     assert counted.rate(CPU) == pytest.approx(2 * 2 * 32**3 / 1.25)
     assert calls == [1]
@@ -87,6 +87,6 @@ def test_a_call_that_takes_longer_than_the_clock_wants_is_repeated_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = iter([0.0, 7.0, 9.0])
-    monkeypatch.setattr(products, "_now", lambda device: next(clock))
+    monkeypatch.setattr(products, "now", lambda device: next(clock))
     matrix = torch.randn(16, 16)
     assert Products(lambda: matrix @ matrix).rate(CPU) == pytest.approx(2 * 16**3 / 9)
