@@ -1,7 +1,7 @@
 from itertools import chain, product
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
@@ -177,6 +177,21 @@ def test_dynamic_pixels_are_ink_as_often_as_they_are_grey(source: Loaded) -> Non
     # 5 standard errors in one seed out of 7,000.
     assert (draws[1:255] > 1000).all()
     assert (error <= 5 * (draws * probability * (1 - probability)).sqrt()).all()
+
+
+@pytest.mark.parametrize("split", ["standard", "full"])
+def test_the_mean_is_of_all_training_images_and_of_no_other(
+    source: Loaded, split: Literal["standard", "full"]
+) -> None:
+    images = source.arrays.train_images[: 50_000 if split == "standard" else 60_000]
+    expected = images.double().mean(0, keepdim=True) / 255
+    torch.testing.assert_close(make(source, split=split).mean(), expected.float())
+
+
+def test_the_mean_of_fixed_pixels_is_their_own(source: Loaded) -> None:
+    mean = make(source, "threshold").mean()
+    expected = (source.arrays.train_images[:50_000] > 127).double().mean(0, keepdim=True)
+    torch.testing.assert_close(mean, expected.float())
 
 
 def test_the_first_ten_held_out_images_are_the_ones_to_show(source: Loaded) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from cvae.densities import (
     kl_per_dimension,
     reparameterize,
 )
+from cvae.networks import MLP
 
 LEADING = [(), (6,), (3, 6)]
 
@@ -276,6 +278,27 @@ def test_reparameterize_scales_and_shifts_the_noise_and_passes_gradients() -> No
     z.sum().backward()
     torch.testing.assert_close(mean.grad, torch.tensor([[2.0, 2.0]]))
     torch.testing.assert_close(scale.grad, torch.tensor([[-1.0, 1.0]]))
+
+
+@every_case
+def test_a_density_starts_at_the_mean_of_the_data(case: Case) -> None:
+    network = MLP([7], "relu").decoder([(2,)], (case.num_parameters, *case.event))
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)  # but for the start, every parameter is zero
+    density = Unconditional(ConditionalDensity(network, case.head, len(case.event)))
+    mean = torch.linspace(0.01, 0.99, prod(case.event)).reshape(case.event)
+    density.start_at(mean)
+    found = density(torch.zeros(1), torch.zeros(2)).mean
+    if isinstance(case.head, ContinuousBernoulliHead):
+        assert ((found - mean) * (0.5 - mean) >= 0).all()  # from the mean towards one half
+        assert ((found - 0.5).abs() < (mean - 0.5).abs()).all()
+    else:
+        torch.testing.assert_close(found, mean)
+
+
+def test_pixels_that_are_always_the_same_start_at_a_finite_logit() -> None:
+    start = BernoulliHead().start(torch.tensor([0.0, 1.0])).sigmoid()
+    torch.testing.assert_close(start, torch.tensor([[1e-3, 1 - 1e-3]]))
 
 
 def test_unconditional_ignores_the_condition_alone() -> None:

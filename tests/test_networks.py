@@ -98,6 +98,19 @@ def test_decoder_broadcasts_over_samples_of_z(
     torch.testing.assert_close(together.reshape(single.shape), single, rtol=1e-4, atol=1e-5)
 
 
+@every_family
+def test_a_decoder_starts_at_an_output(family: MLP | Conv) -> None:
+    network, shape = family.decoder([VECTOR, (D,)], (2, 3, 8, 8)), (2, 3, 8, 8)
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)  # but for the start, nothing is drawn
+    start = torch.randn(shape)
+    network.start_at(start)  # type: ignore[operator]
+    if isinstance(family, Conv):  # its bias is the same for each pixel of a plane
+        start = start.mean((-2, -1), keepdim=True).expand(shape)
+    drawn = network(torch.randn(B, *VECTOR), torch.randn(B, D))
+    torch.testing.assert_close(drawn, start.expand(B, *shape))
+
+
 def test_mlp_decoder_draws_vectors_and_mirrors_the_encoder() -> None:
     family = MLP([16, 12], "relu")
     assert family.decoder([(D,)], (2, 7))(torch.randn(K, B, D)).shape == (K, B, 2, 7)

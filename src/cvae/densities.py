@@ -17,6 +17,7 @@ from cvae.errors import UserError
 from cvae.ranges import Positive
 
 MIN_SCALE, MAX_SCALE = math.exp(-7), math.exp(7)  # of a latent dimension
+RARE = 1e-3  # the smallest probability, of 0 or of 1, that a decoder starts at
 
 
 def bounded(raw: Tensor, low: float, high: float) -> Tensor:
@@ -26,6 +27,11 @@ def bounded(raw: Tensor, low: float, high: float) -> Tensor:
     """
     centre, half = (high + low) / 2, (high - low) / 2
     return centre + half * torch.tanh((raw - centre) / half)
+
+
+def logits_of(mean: Tensor) -> Tensor:
+    """logit(mean), with the mean kept away from 0 and 1."""
+    return mean.clamp(RARE, 1 - RARE).logit()
 
 
 class Head(nn.Module):
@@ -43,6 +49,10 @@ class Head(nn.Module):
 
     def forward(self, *parameters: Tensor) -> Distribution:
         raise NotImplementedError
+
+    def start(self, mean: Tensor) -> Tensor:
+        """Parameters (num_parameters, *shape) to begin with for data of this mean: zeros here."""
+        return mean.new_zeros(self.num_parameters, *mean.shape)
 
 
 class JointBernoulli(Independent[Bernoulli]):
@@ -63,6 +73,10 @@ class BernoulliHead(Head):
         (logits,) = parameters
         return Bernoulli(logits=logits, validate_args=False)
 
+    def start(self, mean: Tensor) -> Tensor:
+        """The logits of the mean."""
+        return logits_of(mean).unsqueeze(0)
+
 
 class ContinuousBernoulliHead(Head):
     """Continuous Bernoulli(y; sigmoid(logits)), a density on [0, 1].
@@ -75,6 +89,10 @@ class ContinuousBernoulliHead(Head):
     def forward(self, *parameters: Tensor) -> Distribution:
         (logits,) = parameters
         return ContinuousBernoulli(logits)
+
+    def start(self, mean: Tensor) -> Tensor:
+        """The logits of the mean, whose own mean is between it and one half."""
+        return logits_of(mean).unsqueeze(0)
 
 
 class GaussianHead(Head):
@@ -111,6 +129,10 @@ class GaussianHead(Head):
             )
         return Normal(mean, torch.full_like(mean, self.scale), validate_args=False)
 
+    def start(self, mean: Tensor) -> Tensor:
+        """The mean itself, and a scale wherever zero is in its range."""
+        return torch.cat([mean.unsqueeze(0), super().start(mean)[1:]])
+
 
 class ConditionalDensity(nn.Module):
     """p(· | given): a network computes the head's parameters from what is given.
@@ -127,6 +149,14 @@ class ConditionalDensity(nn.Module):
         super().__init__()
         self.network, self.head, self.event_ndim = network, head, event_ndim
 
+    def start_at(self, mean: Tensor) -> None:
+        """Begin near the mean of the data, as the network's last bias can without being trained.
+
+        A network that first has to learn it does so with all that it has, and its latent dimensions
+        die meanwhile. Source: Burda et al. 2016, arXiv:1509.00519, section 5.
+        """
+        self.network.start_at(self.head.start(mean))  # type: ignore[operator]  # it is a Drawing
+
     def forward(self, *given: Tensor) -> Distribution:
         parameters = self.network(*given).float().unbind(-1 - self.event_ndim)
         return self.head.joint(self.head(*parameters), self.event_ndim, validate_args=False)
@@ -141,6 +171,10 @@ class Unconditional(nn.Module):
 
     def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
         return self.density(*rest)
+
+    def start_at(self, mean: Tensor) -> None:
+        """As the density itself does."""
+        self.density.start_at(mean)  # type: ignore[operator]  # a conditional density
 
 
 class StandardNormal(nn.Module):

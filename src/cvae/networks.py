@@ -37,8 +37,19 @@ class Tanh(nn.Module):
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": Tanh}
 
 
+class Drawing(Protocol):
+    """What a decoder's network can do besides drawing."""
+
+    def start_at(self, output: Tensor) -> None:
+        """Put the last layer's bias where the network draws about this, before it is trained."""
+        ...
+
+
 class Networks(Protocol):
-    """A family of networks: what a composition asks for when it builds its densities."""
+    """A family of networks: what a composition asks for when it builds its densities.
+
+    A decoder's network is a `Drawing` too.
+    """
 
     def encoder(self, inputs: Sequence[Shape], output: Shape) -> nn.Module:
         """A network from tensors (…, *inputs[i]) to a few numbers (…, *output)."""
@@ -90,6 +101,12 @@ class Dense(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         flat = (tensor.flatten(-ndim) for tensor, ndim in zip(inputs, self.ndims, strict=True))
         return self.rest(self.first(*flat)).unflatten(-1, self.output)
+
+    @torch.no_grad()
+    def start_at(self, output: Tensor) -> None:
+        """Put the last layer's bias at an output."""
+        *_, last = self.parameters()  # the bias of the last layer
+        last.copy_(output.flatten())
 
 
 class MLP:
@@ -205,6 +222,12 @@ class ConvDecoder(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return _apply(self.upsample, self.project(*inputs), 3).unflatten(-3, self.output[:2])
+
+    @torch.no_grad()
+    def start_at(self, output: Tensor) -> None:
+        """Put the last layer's bias at the mean over each of an output's planes."""
+        *_, last = self.upsample.parameters()  # the bias of the last layer
+        last.copy_(output.mean((-2, -1)).flatten())
 
 
 def _downsampling(in_channels: int, channels: Sequence[int], activation: Activation) -> nn.Module:

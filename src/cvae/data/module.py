@@ -18,6 +18,7 @@ from cvae.ranges import Seed, Size, Text
 NUM_TRAIN = 50_000  # of the standard split; the other 10,000 training images are for validation
 EVALUATION_BATCH = 500
 NUM_SHOWN = 10
+MOST = 10_000  # images in floating point at once
 
 
 class Batch(NamedTuple):
@@ -192,6 +193,14 @@ class ImageData(LightningDataModule):
         """All of train, val or test, in memory, with the pixels that validation and test see."""
         images, labels, _ = self.datasets[split].tensors
         return Examples(*self.view(images, labels), labels.long())
+
+    def mean(self) -> Tensor:
+        """The mean y of the training data, (*y_shape)."""
+        images, labels, _ = self.datasets["train"].tensors
+        total = torch.zeros(self.view.y_shape, dtype=torch.float64)
+        for part in zip(images.split(MOST), labels.split(MOST), strict=True):
+            total += self.view(*part)[1].sum(0, dtype=torch.float64)
+        return (total / len(images)).float()
 
     def shown(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """x and y of the ten examples that pictures show: of validation, or else of training."""
