@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import math
 import platform
 import sys
 from typing import Any
@@ -25,6 +24,7 @@ from cvae.evaluation.pictures import plot_aggregate, plot_kl, plot_reconstructio
 from cvae.evaluation.products import Products, now
 from cvae.evaluation.report import table
 from cvae.files import write_atomically
+from cvae.metrics import mean_and_error
 from cvae.model import ConditionalVAE
 from cvae.run import Run, density_label, find_all
 
@@ -68,7 +68,7 @@ def evaluate(
         "seed": seed,
         "device": _name(device),
         **_evidence(model, x, y, use, num_samples, seed),
-        "latent": _latent_use(use, examples.labels, seed),
+        "latent": use.numbers(examples.labels, seed),
         "judge": _generation(model, data, examples, split, seed),
         "data": data.record,
     }
@@ -98,19 +98,11 @@ def _evidence(
     flops, alone = rate
     reached = flops * len(y) * num_samples / seconds["importance"]
     return {
-        "elbo": _mean(reconstruction - kl),
-        "reconstruction": _mean(reconstruction),
-        "kl": _mean(kl),
-        "reconstruction_from_prior": _mean(found["prior"].reconstruction),
-        "nll": {
-            name: {
-                "mean": estimate.mean,
-                "standard_error": estimate.standard_error,
-                "monte_carlo_error": estimate.monte_carlo_error,
-                "mean_of_repeats": estimate.mean_of_repeats,
-            }
-            for name, estimate in found.items()
-        },
+        "elbo": mean_and_error(reconstruction - kl),
+        "reconstruction": mean_and_error(reconstruction),
+        "kl": mean_and_error(kl),
+        "reconstruction_from_prior": mean_and_error(found["prior"].reconstruction),
+        "nll": {name: estimate.numbers() for name, estimate in found.items()},
         "speed": {
             "seconds": seconds["importance"],
             "gflops": reached / 1e9,
@@ -131,20 +123,6 @@ def _rate_of_products(
     return products.flops / (samples * examples), products.rate(x.device)
 
 
-def _latent_use(use: Latents, labels: Tensor, seed: int) -> dict[str, Any]:
-    kl, (aggregate, error) = use.kl_per_dimension, use.aggregate_kl(seed)
-    of_digit = {int(label): labels == label for label in labels.unique()}
-    return {
-        "active_units": int(use.active.sum()),
-        "kl_per_dimension": kl.mean(0).tolist(),
-        "kl_per_digit": {digit: kl[mask].sum(1).mean().item() for digit, mask in of_digit.items()},
-        "aggregate_kl": {"mean": aggregate, "standard_error": error},
-        "aggregate_kl_per_digit": {
-            digit: use.of(mask).aggregate_kl(seed)[0] for digit, mask in of_digit.items()
-        },
-    }
-
-
 def _generation(
     model: ConditionalVAE, data: ImageData, examples: Examples, split: str, seed: int
 ) -> dict[str, Any]:
@@ -153,27 +131,7 @@ def _generation(
     images = arrays.test_images if split == "test" else arrays.train_images[-len(examples.y) :]
     device = next(model.parameters()).device
     sampled = sampled_pictures(model, data.view, examples.x.to(device), seed)
-    generation = Generation(judge, sampled, pictures(images), examples.labels)
-    per_digit = {}
-    for digit in generation.classes():
-        ours, theirs = generation.diversity_of(digit)
-        per_digit[digit] = {
-            "accuracy": generation.accuracy_of(digit),
-            "distance_sampled": ours,
-            "distance_real": theirs,
-        }
-    return {
-        "own_accuracy": judge.right.item(),
-        "accuracy": generation.correct.mean().item(),
-        "per_digit": per_digit,
-        "frechet": generation.frechet(),
-        "frechet_of_train": judge.frechet_of_train.item(),
-    }
-
-
-def _mean(values: Tensor) -> dict[str, float]:
-    error = values.std(correction=0).item() / math.sqrt(len(values))
-    return {"mean": values.mean().item(), "standard_error": error}
+    return Generation(judge, sampled, pictures(images), examples.labels).numbers()
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """torchmetrics classes that the library does not have."""
 
+import math
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -47,3 +49,10 @@ class Moments(Metric):
             "standard_error": (variance / self.count).sqrt(),
             "count": self.count,
         }
+
+
+def mean_and_error(values: Tensor) -> dict[str, float]:
+    """The mean over N examples and its standard error, standard deviation / √N, of (N,)."""
+    values = values.double()
+    error = values.std(correction=0).item() / math.sqrt(len(values))
+    return {"mean": values.mean().item(), "standard_error": error}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cvae.errors import UserError
+from cvae.metrics import mean_and_error
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 
@@ -66,14 +67,14 @@ class Evidence:
         return self.nll.mean().item()
 
     @property
+    def standard_error(self) -> float:
+        """Standard deviation over the examples divided by √N."""
+        return mean_and_error(self.nll)["standard_error"]
+
+    @property
     def mean_of_repeats(self) -> float:
         """The estimate from K/R samples, averaged over the repeats: how far from its limit K is."""
         return -self.log_means.mean().item()
-
-    @property
-    def standard_error(self) -> float:
-        """Standard deviation over the examples divided by √N."""
-        return self.nll.std(correction=0).item() / math.sqrt(len(self.nll))
 
     @property
     def monte_carlo_error(self) -> float:
@@ -89,6 +90,11 @@ class Evidence:
             ]
         )
         return math.sqrt((repeats - 1) * without.var(correction=0).item())
+
+    def numbers(self) -> dict[str, float]:
+        """All of it, by name."""
+        names = ("mean", "standard_error", "monte_carlo_error", "mean_of_repeats")
+        return {name: getattr(self, name) for name in names}
 
 
 def estimate(

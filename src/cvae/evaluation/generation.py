@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,6 +75,20 @@ class Generation:
         """Fréchet distance between sampled and real pictures in the judge's features."""
         return frechet_distance(self.judge, self.sampled, self.real)
 
-    def classes(self) -> range:
-        """All classes."""
-        return range(NUM_CLASSES)
+    def numbers(self) -> dict[str, Any]:
+        """All of it, by name, with what the judge makes of real pictures."""
+        per_digit = {}
+        for label in range(NUM_CLASSES):
+            sampled, real = self.diversity_of(label)
+            per_digit[label] = {
+                "accuracy": self.accuracy_of(label),
+                "distance_sampled": sampled,
+                "distance_real": real,
+            }
+        return {
+            "own_accuracy": self.judge.right.item(),
+            "accuracy": self.correct.mean().item(),
+            "per_digit": per_digit,
+            "frechet": self.frechet(),
+            "frechet_of_train": self.judge.frechet_of_train.item(),
+        }

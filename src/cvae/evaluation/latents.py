@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from cvae.densities import kl_per_dimension
-from cvae.metrics import ACTIVE_UNIT
+from cvae.metrics import ACTIVE_UNIT, mean_and_error
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 
@@ -56,17 +57,38 @@ class Latents:
         noise = torch.randn((DRAWN, self.posterior_mean.shape[1]), generator=draws)
         z = self.posterior_mean[chosen] + self.posterior_scale[chosen] * noise
         log_ratio = torch.zeros(DRAWN, dtype=torch.float64)
-        for z_d, *numbers in zip(z.T, *(number.T for number in self._numbers()), strict=True):
+        for z_d, *numbers in zip(z.T, *(number.T for number in self._parameters()), strict=True):
             mean, scale, prior_mean, prior_scale = numbers
             log_ratio += _log_mixture(z_d, mean, scale) - _log_mixture(z_d, prior_mean, prior_scale)
-        return log_ratio.mean().item(), log_ratio.std().item() / math.sqrt(DRAWN)
+        found = mean_and_error(log_ratio)
+        return found["mean"], found["standard_error"]
 
-    def _numbers(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def numbers(self, labels: Tensor, seed: int) -> dict[str, Any]:
+        """All of it, by name; some of it by label as well.
+
+        Args:
+            labels: of the examples, (N,).
+            seed: of z.
+        """
+        kl, (aggregate, error) = self.kl_per_dimension, self.aggregate_kl(seed)
+        masks = {int(label): labels == label for label in labels.unique()}
+        parts = {label: self.of(mask) for label, mask in masks.items()}
+        return {
+            "active_units": int(self.active.sum()),
+            "kl_per_dimension": kl.mean(0).tolist(),
+            "kl_per_digit": {label: kl[mask].sum(1).mean().item() for label, mask in masks.items()},
+            "aggregate_kl": {"mean": aggregate, "standard_error": error},
+            "aggregate_kl_per_digit": {
+                label: part.aggregate_kl(seed)[0] for label, part in parts.items()
+            },
+        }
+
+    def _parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.posterior_mean, self.posterior_scale, self.prior_mean, self.prior_scale
 
     def of(self, chosen: Tensor) -> "Latents":
         """Those of some examples, chosen by a mask (N,)."""
-        return Latents(*(number[chosen] for number in self._numbers()))
+        return Latents(*(number[chosen] for number in self._parameters()))
 
 
 @torch.inference_mode()
