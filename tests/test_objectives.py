@@ -153,13 +153,23 @@ def test_iwae_adds_its_bound_and_is_judged_by_it() -> None:
     assert objective.num_samples == 7
     assert objective.terms == (*TERMS, "iwae")
     assert objective.monitor == "iwae"
-    assert objective.settings(3.0) == {}
+    assert objective.settings(0.0) == {"num_samples": 7}
     model, (x, y, _) = network_model(), batch()
     noise = torch.randn(7, B, D)
     terms, plain = (one(model, x, y, noise, epoch=0) for one in (objective, BetaElbo()))
     assert torch.equal(terms.elbo.elbo, plain.elbo.elbo)
     assert torch.equal(terms.own["iwae"], -terms.loss)
     torch.testing.assert_close(terms.own["iwae"], model.log_evidence(x, y, noise))
+
+
+@pytest.mark.parametrize(("epoch", "samples"), [(0.0, 1), (1.99, 1), (2.0, 4), (9.0, 4)])
+def test_iwae_warms_up_with_one_sample(epoch: float, samples: int) -> None:
+    objective = Iwae(num_samples=4, warmup_epochs=2)
+    model, (x, y, _), noise = network_model(), batch(), torch.randn(4, B, D)
+    assert objective.settings(epoch) == {"num_samples": samples}
+    terms = objective(model, x, y, noise, epoch)
+    torch.testing.assert_close(terms.loss, -model.log_evidence(x, y, noise[:samples]))
+    torch.testing.assert_close(terms.elbo.elbo, model.elbo(x, y, noise[:samples]).elbo)
 
 
 def test_iwae_of_one_sample_is_minus_its_log_weight() -> None:

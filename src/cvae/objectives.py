@@ -117,27 +117,32 @@ class Iwae:
     """loss = −log 1/K Σ_k w_k, the importance weighted bound with w = p(y|x,z) p(z|x) / q(z|x,y).
 
     It rises with K from the ELBO (K = 1) to log p(y|x), and lets q be less simple than it looks.
+    A step takes K times the decoder's work; one sample is enough for a warm-up.
     Source: Burda et al. 2016, arXiv:1509.00519, eq. 8.
 
     Args:
-        num_samples: K.
+        num_samples: K after the warm-up.
+        warmup_epochs: epochs with one sample.
     """
 
     terms: tuple[str, ...] = (*TERMS, "iwae")
     monitor = "iwae"
-    warmup_epochs = 0.0
 
-    def __init__(self, num_samples: Size = 5) -> None:
-        self.num_samples = num_samples
+    def __init__(self, num_samples: Size = 5, warmup_epochs: NonNegative = 0.0) -> None:
+        self.num_samples, self.warmup_epochs = num_samples, warmup_epochs
+
+    def samples_at(self, epoch: float) -> int:
+        """K after so many epochs."""
+        return 1 if epoch < self.warmup_epochs else self.num_samples
 
     def settings(self, epoch: float) -> dict[str, float]:
-        """Nothing changes in the course of training."""
-        return {}
+        """The K of this moment."""
+        return {"num_samples": self.samples_at(epoch)}
 
     def __call__(
         self, model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor, epoch: float
     ) -> Terms:
         """The terms of a batch, `iwae` the bound; arguments as in `BetaElbo`."""
-        elbo = model.elbo(x, y, noise)
-        bound = elbo.log_weights.logsumexp(0) - math.log(len(noise))
+        elbo = model.elbo(x, y, noise[: self.samples_at(epoch)])
+        bound = elbo.log_weights.logsumexp(0) - math.log(len(elbo.z))
         return Terms(loss=-bound, elbo=elbo, own={"iwae": bound})
