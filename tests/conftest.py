@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,6 @@ def judged(arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Path:
         train_images=arrays.train_images[:10_000], train_labels=arrays.train_labels[:10_000]
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "EPOCHS", 2)
+        patch.setattr(judge, "_trained", partial(judge._trained, epochs=2))
         judge.judge_of("mnist", some, folder / "outputs")
     return folder

@@ -143,6 +143,38 @@ def test_a_model_that_ignores_x_is_right_by_chance(
     assert set(found["judge"]["per_digit"]) == {str(digit) for digit in range(10)}
 
 
+def test_other_data_than_those_of_the_training_are_refused(
+    evaluated: tuple[Path, str], evaluate: Evaluate, mnist_root: str, tmp_path: Path
+) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(mnist_root, moved)
+    shutil.copytree(evaluated[0], tmp_path / "run")
+    command = evaluate(tmp_path / "run", "--num-samples", "10", "--data-root", moved)
+    assert command.status == 0, command.output
+    assert _results(tmp_path / "run")["data"]["folder"] == str(moved)
+    labels = moved / "t10k-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[-1] ^= 1
+    labels.write_bytes(content)
+    command = evaluate(tmp_path / "run", "--num-samples", "10", "--data-root", moved)
+    assert command.status == 1
+    assert "t10k-labels-idx1-ubyte" in command.output
+
+
+def test_grey_densities_convolutions_and_runs_without_validation_are_measured(
+    evaluate: Evaluate, reference: Callable[..., Path]
+) -> None:
+    folder = reference("network=conv", "likelihood=gaussian", "data.split=full")
+    command = evaluate(folder, "--num-samples", "10")
+    assert command.status == 0, command.output
+    assert "log-density of grey pixels" in command.output
+    found = _results(folder)
+    assert found["nll"]["importance"]["mean"] < -found["elbo"]["mean"]
+    command = evaluate(folder, "--num-samples", "10", "--split", "val")
+    assert command.status == 1
+    assert "it has no --split val" in command.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

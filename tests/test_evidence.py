@@ -226,7 +226,7 @@ def test_samples_that_cannot_be_divided_are_refused(k: int) -> None:
 def test_the_standard_error_is_the_textbooks() -> None:
     """Four examples of 1, 2, 3 and 6 nats: a variance of 3.5 about their mean of 3."""
     log_means = -torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64).expand(REPEATS, 4)
-    found = Evidence(log_means, torch.zeros(4), num_samples=REPEATS)
+    found = Evidence(log_means, 2 * log_means, torch.zeros(4), num_samples=REPEATS)
     assert found.mean == pytest.approx(3, abs=1e-12)
     assert found.standard_error == pytest.approx(math.sqrt(3.5 / 4), abs=1e-12)
     assert found.monte_carlo_error == pytest.approx(0, abs=1e-12)
@@ -235,11 +235,33 @@ def test_the_standard_error_is_the_textbooks() -> None:
 def test_the_monte_carlo_error_by_hand() -> None:
     """Two repeats of weights 1 and e: each estimate leaves the other out, 0 and −1 nats."""
     log_means = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    found = Evidence(log_means, torch.zeros(1), num_samples=2)
+    found = Evidence(log_means, 2 * log_means, torch.zeros(1), num_samples=2)
     assert found.mean == pytest.approx(-math.log((1 + math.e) / 2), abs=1e-12)
     assert found.mean_of_repeats == pytest.approx(-0.5, abs=1e-12)
     # √(1/2 · (¼ + ¼))
     assert found.monte_carlo_error == pytest.approx(0.5, abs=1e-12)
+
+
+def test_the_effective_samples_are_all_for_equal_weights_and_one_for_a_single() -> None:
+    model = linear_gaussian("learned")
+    exact = estimate(from_posterior, model, *drawn_from(model), num_samples=200)
+    torch.testing.assert_close(
+        exact.effective_samples, torch.full_like(exact.effective_samples, 200), rtol=1e-6, atol=0
+    )
+    # of two repeats with ten samples each, one has a sample of weight e^50
+    log_means = torch.tensor([[50 - math.log(10)], [0.0]], dtype=torch.float64)
+    log_squares = torch.tensor([[100.0], [math.log(10)]], dtype=torch.float64)
+    alone = Evidence(log_means, log_squares, torch.zeros(1), num_samples=20)
+    torch.testing.assert_close(alone.effective_samples.item(), 1.0)
+
+
+def test_the_effective_samples_are_those_of_theory(model: ConditionalVAE) -> None:
+    """K p(y|x)² / E_q[w²] in the limit of many samples."""
+    x, y = drawn_from(model)
+    found = estimate(from_posterior, with_wrong_posterior(model), x, y, num_samples=20_000)
+    expected = torch.full_like(found.nll, 20_000 / (1 + variance_of_weights()))
+    # five times the 0.4% by which it varies from example to example
+    torch.testing.assert_close(found.effective_samples, expected, rtol=0.02, atol=0)
 
 
 DIGITS, EACH = (2, 7), 10
@@ -314,7 +336,7 @@ def of_each(found: Evidence) -> Tensor:
     """The Monte Carlo error of every example alone."""
     columns = found.log_means.split(1, 1)
     return torch.tensor(
-        [Evidence(column, torch.zeros(1), REPEATS).monte_carlo_error for column in columns]
+        [Evidence(column, column, torch.zeros(1), REPEATS).monte_carlo_error for column in columns]
     )
 
 

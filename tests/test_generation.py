@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution
 
 from cvae.checkpoint import write_checkpoint
-from cvae.data.source import MNIST, NUM_CLASSES, SHAPES, Arrays
+from cvae.data.source import MNIST, NUM_CLASSES, Arrays
 from cvae.data.views import Label
 from cvae.densities import StandardNormal
 from cvae.errors import UserError
@@ -43,17 +43,22 @@ def test_a_judge_of_other_files_is_trained_again(
     monkeypatch.setattr(judge_module, "_trained", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         judge_of("mnist", arrays._replace(record=changed), judged / "outputs")
+    monkeypatch.setattr(judge_module, "EPOCHS", 7)
+    with pytest.raises(ZeroDivisionError):
+        judge_of("mnist", arrays, judged / "outputs")
 
 
 def test_a_file_that_holds_no_judge_is_refused(
     tmp_path: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judge_module, "_trained", lambda _: pytest.fail("trained instead"))
-    hashes = {name: arrays.record[name] for name in SHAPES}
     path = tmp_path / "judges" / "mnist.ckpt"
-    write_checkpoint({"hashes": hashes, "state_dict": {"weight": torch.zeros(1)}}, path)
-    with pytest.raises(UserError, match="does not hold a judge"):
-        judge_of("mnist", arrays, tmp_path)
+    made_from = judge_module._ingredients(arrays)
+    write_checkpoint({"made_from": made_from, "state_dict": {"weight": torch.zeros(1)}}, path)
+    for _ in range(2):
+        with pytest.raises(UserError, match="does not hold a judge: delete it"):
+            judge_of("mnist", arrays, tmp_path)
+        path.write_bytes(path.read_bytes()[:100])  # cut short
 
 
 @pytest.mark.slow

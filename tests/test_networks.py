@@ -43,6 +43,12 @@ def test_tanh_has_the_gradient_of_finite_differences() -> None:
     torch.testing.assert_close(Tanh()(points), torch.tanh(points), rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_tanh_of_another_precision_is_torchs_own(dtype: torch.dtype) -> None:
+    points = torch.linspace(-5, 5, 41).to(dtype) / 1000  # where 1 − 2σ would lose all in half
+    assert torch.equal(Tanh()(points), points.tanh())
+
+
 def test_joint_linear_is_linear_on_the_concatenation() -> None:
     joint, linear = JointLinear([3, 1, 4], 5), nn.Linear(8, 5)
     linear.weight.data, linear.bias.data = torch.cat(list(joint.weights), 1), joint.bias.data

@@ -8,23 +8,21 @@ import sys
 from typing import Any
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from cvae.allowed import allow
 from cvae.build import build
+from cvae.checkpoint import read_checkpoint
 from cvae.command import log_mistake, run_command
 from cvae.data.module import Examples, ImageData
 from cvae.errors import UserError
-from cvae.evaluation import evidence
+from cvae.evaluation.bounds import bounds
+from cvae.evaluation.evidence import shape_of_chunk
 from cvae.evaluation.generation import Generation, sampled_pictures
 from cvae.evaluation.judge import judge_of, pictures
-from cvae.evaluation.latents import Latents, latents
+from cvae.evaluation.latents import latents
 from cvae.evaluation.pictures import plot_aggregate, plot_kl, plot_reconstructions, save
-from cvae.evaluation.products import Products, now
 from cvae.evaluation.report import table
 from cvae.files import write_atomically
-from cvae.metrics import mean_and_error
 from cvae.model import ConditionalVAE
 from cvae.run import Run, density_label, find_all
 
@@ -32,7 +30,12 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    run: Run, num_samples: int, seed: int, device: torch.device, split: str = "test"
+    run: Run,
+    num_samples: int,
+    seed: int,
+    device: torch.device,
+    split: str = "test",
+    root: str | None = None,
 ) -> dict[str, Any]:
     """Measure a run's model; on the test data, write numbers and pictures into its folder.
 
@@ -42,17 +45,17 @@ def evaluate(
         seed: of all draws.
         device: where.
         split: test, or val to choose between models.
+        root: where the data's files are now, if not where the run had them.
 
     Returns:
         What `evaluation.json` (of val: `evaluation_val.json`) holds; numbers are in nats.
 
     Raises:
-        UserError: the folder holds no trained model, or K cannot be divided.
+        UserError: the folder holds no trained model, the data are not those of its training, or
+            K cannot be divided.
     """
     model = run.load_model().to(device)
-    data: ImageData = build(run.config["data"], "data")
-    data.prepare_data()
-    data.setup()
+    data = _data(run, root)
     if split == "val" and not data.has_validation:
         raise UserError(f"{run.folder} was trained on all images: it has no --split val")
     examples = data.examples(split)
@@ -67,7 +70,7 @@ def evaluate(
         "num_samples": num_samples,
         "seed": seed,
         "device": _name(device),
-        **_evidence(model, x, y, use, num_samples, seed),
+        **bounds(model, x, y, use.kl_per_dimension.sum(1), num_samples, seed),
         "latent": use.numbers(examples.labels, seed),
         "judge": _generation(model, data, examples, split, seed),
         "data": data.record,
@@ -82,45 +85,18 @@ def evaluate(
     return results
 
 
-def _evidence(
-    model: ConditionalVAE, x: Tensor, y: Tensor, use: Latents, num_samples: int, seed: int
-) -> dict[str, Any]:
-    """The ELBO's terms and −log p(y|x), z from the posterior and z from the prior."""
-    found, seconds = {}, {}
-    rate = _rate_of_products(model, x, y, num_samples)
-    for name, weigh in (("importance", evidence.from_posterior), ("prior", evidence.from_prior)):
-        started = now(x.device)
-        with tqdm(total=len(y) * num_samples, desc=name, unit="z", unit_scale=True) as bar:
-            found[name] = evidence.estimate(weigh, model, x, y, num_samples, seed, bar.update)
-        seconds[name] = now(x.device) - started
-    reconstruction = found["importance"].reconstruction.cpu()
-    kl = use.kl_per_dimension.sum(1).double()
-    flops, alone = rate
-    reached = flops * len(y) * num_samples / seconds["importance"]
-    return {
-        "elbo": mean_and_error(reconstruction - kl),
-        "reconstruction": mean_and_error(reconstruction),
-        "kl": mean_and_error(kl),
-        "reconstruction_from_prior": mean_and_error(found["prior"].reconstruction),
-        "nll": {name: estimate.numbers() for name, estimate in found.items()},
-        "speed": {
-            "seconds": seconds["importance"],
-            "gflops": reached / 1e9,
-            "gflops_of_products": alone / 1e9,
-            "share": reached / alone,
-        },
-    }
+def _data(run: Run, root: str | None) -> ImageData:
+    """The run's data, read.
 
-
-def _rate_of_products(
-    model: ConditionalVAE, x: Tensor, y: Tensor, num_samples: int
-) -> tuple[float, float]:
-    """The products' operations for each z, and how many of them a second they do alone."""
-    samples, examples = evidence.shape_of_chunk(num_samples)
-    noise = torch.randn(samples, examples, model.latent_dim, device=x.device)
-    some_x, some_y = x[:examples], y[:examples]
-    products = Products(lambda: evidence.from_posterior(model, some_x, some_y, noise))
-    return products.flops / (samples * examples), products.rate(x.device)
+    Raises:
+        UserError: a file has been altered since the run was trained.
+    """
+    config = run.config["data"]
+    data: ImageData = build(config if root is None else {**config, "root": root}, "data")
+    data.prepare_data()
+    data.setup()
+    data.load_state_dict(read_checkpoint(run.checkpoint(run.weights))[type(data).__qualname__])
+    return data
 
 
 def _generation(
@@ -158,18 +134,23 @@ def main() -> None:
         default="test",
         help="the data to measure on: val to choose between models (default test)",
     )
+    parser.add_argument(
+        "--data-root",
+        metavar="PATH",
+        help="the folder of the data's files, if it is not where the run had it",
+    )
     parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:1")
     parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
     arguments = parser.parse_args()
     if arguments.allow:
         allow(arguments.allow)
-    device = _device(arguments.device)
-    evidence.shape_of_chunk(arguments.num_samples)
+    device, measured = _device(arguments.device), (arguments.split, arguments.data_root)
+    shape_of_chunk(arguments.num_samples)
     failed = False
     for run in find_all(arguments.folders):
         log.info("evaluating %s", run.folder)
         try:
-            results = evaluate(run, arguments.num_samples, arguments.seed, device, arguments.split)
+            results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured)
         except UserError as error:  # the other runs can do without this one
             log_mistake(error)
             failed = True

@@ -48,11 +48,13 @@ class Evidence:
 
     Attributes:
         log_means: log of the mean weight of each repeat, (R, N).
+        log_squares: log Σ_k w_k² of each repeat, (R, N).
         reconstruction: mean over all z of log p(y|x,z), (N,).
         num_samples: K.
     """
 
     log_means: Tensor
+    log_squares: Tensor
     reconstruction: Tensor
     num_samples: int
 
@@ -91,10 +93,25 @@ class Evidence:
         )
         return math.sqrt((repeats - 1) * without.var(correction=0).item())
 
+    @property
+    def effective_samples(self) -> Tensor:
+        """(Σ_k w_k)² / Σ_k w_k², (N,): K for equal weights, 1 where one sample has all of it.
+
+        Few of them mean that q is narrow or elsewhere, and that neither error is to be relied on.
+        Source: Kong 1992, University of Chicago, Department of Statistics, report 348.
+        """
+        log_total = self.log_means.logsumexp(0) + math.log(self.num_samples / len(self.log_means))
+        return (2 * log_total - self.log_squares.logsumexp(0)).exp()
+
     def numbers(self) -> dict[str, float]:
         """All of it, by name."""
         names = ("mean", "standard_error", "monte_carlo_error", "mean_of_repeats")
-        return {name: getattr(self, name) for name in names}
+        effective = self.effective_samples
+        return {
+            **{name: getattr(self, name) for name in names},
+            "effective_samples": effective.median().item(),
+            "share_below_ten_effective_samples": (effective < 10).double().mean().item(),
+        }
 
 
 def estimate(
@@ -124,24 +141,29 @@ def estimate(
         UserError: K cannot be divided among the repeats.
     """
     group, (_, size) = num_samples // REPEATS, shape_of_chunk(num_samples)
-    log_means, reconstruction = [], []
+    log_means, log_squares, reconstruction = [], [], []
     with torch.inference_mode():
         for start in range(0, len(x), size):
             part = x[start : start + size], y[start : start + size]
             draws = generator(Stream.EVIDENCE, seed, start, device=x.device)
-            repeats = []
+            repeats, squares = [], []
             total = torch.zeros(len(part[0]), dtype=torch.float64, device=x.device)
             for _ in range(REPEATS):
-                log_sum = torch.full_like(total, -math.inf)
+                log_sum = log_square = torch.full_like(total, -math.inf)
                 for noise in _noise(group, len(part[0]), model.latent_dim, draws):
                     log_likelihood, log_weights = weigh(model, *part, noise)
-                    log_sum = log_sum.logaddexp(log_weights.double().logsumexp(0))
+                    log_weights = log_weights.double()
+                    log_sum = log_sum.logaddexp(log_weights.logsumexp(0))
+                    log_square = log_square.logaddexp((2 * log_weights).logsumexp(0))
                     total += log_likelihood.sum(0, dtype=torch.float64)
                     advance(noise.shape[0] * noise.shape[1])
                 repeats.append(log_sum - math.log(group))
+                squares.append(log_square)
             log_means.append(torch.stack(repeats))
+            log_squares.append(torch.stack(squares))
             reconstruction.append(total / num_samples)
-    return Evidence(torch.cat(log_means, 1), torch.cat(reconstruction), num_samples)
+    parts = (torch.cat(log_means, 1), torch.cat(log_squares, 1), torch.cat(reconstruction))
+    return Evidence(*parts, num_samples)
 
 
 def shape_of_chunk(num_samples: int) -> tuple[int, int]:

@@ -1,8 +1,9 @@
 """A small classifier that says which digit a picture shows."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from cvae.run import OUTPUTS
 log = logging.getLogger(__name__)
 EPOCHS, BATCH, RATE = 6, 100, 3e-3
 NUM_FEATURES = 64
+NO_JUDGE = "{} does not hold a judge: delete it to train a new one"
 PART = 500  # pictures at a time where nothing is learned
 
 
@@ -92,22 +94,33 @@ def judge_of(name: str, arrays: Arrays, outputs: Path = OUTPUTS) -> Judge:
         UserError: the file there is not a judge's.
     """
     path = outputs / "judges" / f"{name}.ckpt"
-    hashes = {file: arrays.record[file] for file in SHAPES}
-    kept = read_checkpoint(path) if path.is_file() else {}
-    if kept.get("hashes") != hashes:
+    kept, made_from = _read(path), _ingredients(arrays)
+    if kept.get("made_from") != made_from:
         log.info("training a judge of %s, which is kept in %s", name, path)
         judge = _trained(arrays).eval()
         _judge_itself(judge, arrays)
-        write_checkpoint({"state_dict": judge.state_dict(), "hashes": hashes}, path)
+        write_checkpoint({"state_dict": judge.state_dict(), "made_from": made_from}, path)
     else:
         judge = Judge()
         try:
             judge.load_state_dict(kept["state_dict"])
         except (KeyError, RuntimeError, TypeError) as error:
-            raise UserError(
-                f"{path} does not hold a judge: delete it to train a new one"
-            ) from error
+            raise UserError(NO_JUDGE.format(path)) from error
     return judge.eval()
+
+
+def _ingredients(arrays: Arrays) -> dict[str, str]:
+    """What a judge is made from: with any other it would be another."""
+    recipe = f"{EPOCHS} epochs, batch {BATCH}, rate {RATE}"
+    return {"recipe": recipe, **{file: arrays.record[file] for file in SHAPES}}
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """What is kept in a judge's file; nothing if there is none."""
+    try:
+        return read_checkpoint(path) if path.is_file() else {}
+    except UserError as error:
+        raise UserError(NO_JUDGE.format(path)) from error
 
 
 def _judge_itself(judge: Judge, arrays: Arrays) -> None:
@@ -116,7 +129,7 @@ def _judge_itself(judge: Judge, arrays: Arrays) -> None:
     judge.frechet_of_train.fill_(frechet_distance(judge, train[: len(test)], test))
 
 
-def _trained(arrays: Arrays) -> Judge:
+def _trained(arrays: Arrays, epochs: int = EPOCHS) -> Judge:
     """A judge trained on grey and on thresholded images, each batch moved and turned a little.
 
     Both kinds, because the pictures of a model of 0/1 pixels lie between the two.
@@ -125,11 +138,11 @@ def _trained(arrays: Arrays) -> Judge:
         torch.manual_seed(0)
         judge = Judge()
         images, labels = pictures(arrays.train_images), arrays.train_labels.long()
-        steps = EPOCHS * (len(images) // BATCH)
+        steps = epochs * (len(images) // BATCH)
         optimizer = torch.optim.AdamW(judge.parameters(), lr=RATE, weight_decay=0.01, fused=True)
         schedule = OneCycleLR(optimizer, max_lr=RATE, total_steps=steps)
         move = RandomAffine(degrees=10, translate=(0.08, 0.08), scale=(0.9, 1.1))
-        for chosen in tqdm(_batches(len(images)), total=steps, desc="judge", leave=False):
+        for chosen in tqdm(_batches(len(images), epochs), total=steps, desc="judge", leave=False):
             batch = images[chosen]
             batch = torch.where(torch.rand(len(batch), 1, 1, 1) < 0.5, batch, (batch > 0.5).float())
             loss = F.cross_entropy(judge(move(batch)), labels[chosen], label_smoothing=0.05)
@@ -140,9 +153,9 @@ def _trained(arrays: Arrays) -> Judge:
     return judge
 
 
-def _batches(size: int) -> Iterator[Tensor]:
+def _batches(size: int, epochs: int) -> Iterator[Tensor]:
     draws = generator(Stream.ORDER, 0)
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         yield from torch.randperm(size, generator=draws).split(BATCH)[: size // BATCH]
 
 

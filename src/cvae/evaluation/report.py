@@ -36,7 +36,7 @@ def _bounds(results: Mapping[str, Any]) -> list[Row]:
                 "−log p(y|x)",
                 nll,
                 f"{said}, K={samples}, {_error(nll)}; K={samples // 10}: "
-                f"{nll['mean_of_repeats']:.2f}",
+                f"{nll['mean_of_repeats']:.2f}; effective samples {nll['effective_samples']:.0f}",
             )
         )
     return rows
