@@ -91,6 +91,7 @@ def fit(run: Run) -> dict[str, Any]:
         "images_per_second": recorder.examples / recorder.seconds,
         "seed": run.config["seed"],
         "device": _devices(trainer),
+        "threads": torch.get_num_threads(),
         "density": density_label(build(run.config["likelihood"], "likelihood"), data.binarize),
         "latent_dim": module.model.latent_dim,
         "data": data.record,
