@@ -9,9 +9,9 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 import cvae  # noqa: F401  before torchmetrics and lightning, which need its torchvision
+from cvae.config import plain
 from cvae.data.source import MNIST, Arrays
 from cvae.evaluation import judge
 from cvae.train import CONF
@@ -45,10 +45,9 @@ def compose() -> Iterator[Callable[..., dict[str, Any]]]:
 
     def composed(*overrides: str) -> dict[str, Any]:
         config = hydra.compose("train", overrides=["name=test", *overrides])
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        assert isinstance(plain, dict)
-        plain.pop("allow")  # as the command does
-        return {str(key): value for key, value in plain.items()}
+        values = plain(config)
+        values.pop("allow")  # as the command does
+        return values
 
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         yield composed

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 import pytest
@@ -7,12 +8,26 @@ import torch
 from cvae.densities import BernoulliHead, ContinuousBernoulliHead, GaussianHead, Head
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
-from cvae.models import PriorFactory, conditional_vae, fixed_prior, learned_prior, vae
+from cvae.models import (
+    PriorFactory,
+    conditional_vae,
+    deterministic,
+    fixed_prior,
+    gsnn,
+    learned_prior,
+    vae,
+)
 from cvae.networks import MLP, Conv
 
 B, D = 4, 3
 X_SHAPE, Y_SHAPE = (5,), (1, 8, 8)
-MODELS: dict[str, Callable[..., ConditionalVAE]] = {"vae": vae, "conditional_vae": conditional_vae}
+MODELS: dict[str, Callable[..., ConditionalVAE]] = {
+    "vae": vae,
+    "conditional_vae": conditional_vae,
+    "guess": partial(conditional_vae, guess=True),
+    "gsnn": gsnn,
+    "deterministic": lambda *arguments: deterministic(*arguments[:-1]),
+}
 PRIORS: dict[str, PriorFactory] = {"fixed": fixed_prior, "learned": learned_prior}
 HEADS: dict[str, Callable[[], Head]] = {
     "bernoulli": BernoulliHead,
@@ -26,7 +41,7 @@ NETWORKS = {"mlp": MLP([16, 8], "tanh"), "conv": Conv([4, 6], [16], "silu")}
 COMBINATIONS = [
     choice
     for choice in product(MODELS, PRIORS, HEADS, NETWORKS)
-    if choice[:2] != ("vae", "learned")
+    if choice[:2] not in (("vae", "learned"), ("deterministic", "learned"))
 ]
 
 
@@ -38,23 +53,83 @@ def test_every_composition_has_a_finite_elbo_and_trains_every_parameter(
     likelihood = HEADS[head]()
     model = MODELS[name](X_SHAPE, Y_SHAPE, NETWORKS[network], PRIORS[prior], likelihood, D)
     x, y = torch.randn(B, *X_SHAPE), torch.rand(B, *Y_SHAPE)
-    terms = model.elbo(x, y.round() if likelihood.binary else y, torch.randn(2, B, D))
+    y = y.round() if likelihood.binary else y
+    terms = model.elbo(x, y, torch.randn(2, B, model.latent_dim))
 
-    assert terms.z.shape == (2, B, D)
+    d = model.latent_dim
+    assert d == (0 if name == "deterministic" else D)
+    assert terms.z.shape == (2, B, d)
     assert terms.log_likelihood.shape == terms.log_weights.shape == (2, B)
     for term in (terms.reconstruction, terms.kl, terms.elbo):
         assert term.shape == (B,)
         assert term.isfinite().all()
-    assert terms.kl_per_dimension.shape == (B, D)
+    assert terms.kl_per_dimension.shape == (B, d)
     assert (terms.kl_per_dimension >= 0).all()
 
     (-terms.elbo.mean()).backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
-        assert parameter.grad.any(), parameter_name
+        if parameter.numel():  # a z of no dimension has weights of no element
+            assert parameter.grad.any(), parameter_name
 
-    assert model.sample(x, torch.randn(2, B, D)).mean.shape == (2, B, *Y_SHAPE)
+    assert model.sample(x, torch.randn(2, B, d)).mean.shape == (2, B, *Y_SHAPE)
+
+
+def test_a_model_that_ignores_z_has_the_likelihood_of_the_deterministic_one() -> None:
+    x, y = torch.randn(B, *X_SHAPE), torch.rand(B, *Y_SHAPE).round()
+    shapes = X_SHAPE, Y_SHAPE, NETWORKS["mlp"]
+    plain = deterministic(*shapes, fixed_prior, BernoulliHead())
+    model = conditional_vae(*shapes, learned_prior, BernoulliHead(), D)
+    weights = plain.decoder.state_dict()
+    of_z = "network.first.weights.1"
+    model.decoder.load_state_dict({**weights, of_z: torch.zeros(8, D)})
+    terms, expected = model.elbo(x, y), plain.elbo(x, y)
+    torch.testing.assert_close(terms.reconstruction, expected.elbo)
+    # p(y|x) has no bound to be lower than: any number of weights gives it
+    assert torch.equal(expected.kl, torch.zeros(B))
+    evidence = plain.log_evidence(x, y, torch.randn(5, B, 0))
+    torch.testing.assert_close(evidence, expected.elbo)
+
+
+@pytest.mark.parametrize("guess", [False, True])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_x_reaches_prior_posterior_and_decoder(network: str, guess: bool) -> None:
+    torch.manual_seed(0)
+    model = conditional_vae(
+        X_SHAPE, Y_SHAPE, NETWORKS[network], learned_prior, BernoulliHead(), D, guess
+    )
+    y, z = torch.rand(B, *Y_SHAPE), torch.randn(B, D)
+    x, other = torch.randn(2, B, *X_SHAPE)
+    for density, rest in ((model.prior, ()), (model.encoder, (y,)), (model.decoder, (z,))):
+        assert (density(x, *rest).mean != density(other, *rest).mean).any(-1).all()
+
+
+def test_prior_and_posterior_see_one_guess_of_y_and_the_decoder_sees_none() -> None:
+    torch.manual_seed(0)
+    arguments = X_SHAPE, Y_SHAPE, NETWORKS["mlp"], learned_prior, BernoulliHead(), D
+    model = conditional_vae(*arguments, guess=True)
+    assert model.prior.guess is model.encoder.guess
+    x, y, z = torch.randn(B, *X_SHAPE), torch.rand(B, *Y_SHAPE), torch.randn(B, D)
+    before = [p.mean for p in (model.prior(x), model.encoder(x, y), model.decoder(x, z))]
+    model.prior.guess.start_at(torch.rand(Y_SHAPE))  # another guess
+    after = [p.mean for p in (model.prior(x), model.encoder(x, y), model.decoder(x, z))]
+    prior, posterior, decoder = map(torch.equal, before, after)
+    assert (prior, posterior, decoder) == (False, False, True)
+
+
+def test_the_stochastic_network_has_no_posterior_but_its_prior() -> None:
+    model = gsnn(X_SHAPE, Y_SHAPE, NETWORKS["mlp"], learned_prior, BernoulliHead(), D)
+    x, y, noise = torch.randn(B, *X_SHAPE), torch.rand(B, *Y_SHAPE).round(), torch.randn(7, B, D)
+    terms = model.elbo(x, y, noise)
+    assert torch.equal(terms.kl, torch.zeros(B))
+    assert torch.equal(terms.log_likelihood, model.sample(x, noise).log_prob(y))
+    torch.testing.assert_close(terms.log_weights, terms.log_likelihood)
+
+
+def test_the_deterministic_network_refuses_a_prior_of_the_condition() -> None:
+    with pytest.raises(UserError, match="leave out prior=learned"):
+        deterministic(X_SHAPE, Y_SHAPE, NETWORKS["mlp"], learned_prior, BernoulliHead())
 
 
 @pytest.mark.parametrize("network", NETWORKS)

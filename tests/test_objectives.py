@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from cvae.densities import BernoulliHead, StandardNormal
+from cvae.densities import BernoulliHead, PriorAsPosterior, StandardNormal
 from cvae.model import ConditionalVAE
 from cvae.models import conditional_vae, learned_prior
 from cvae.networks import MLP
-from cvae.objectives import TERMS, BetaElbo, Iwae, Objective
+from cvae.objectives import TERMS, BetaElbo, Hybrid, Iwae, Objective
 from linear_gaussian import D as LATENT
 from linear_gaussian import (
     LinearDecoder,
@@ -137,7 +137,9 @@ def gradient(loss: Tensor, model: ConditionalVAE) -> Tensor:
     return torch.cat([part.flatten() for part in parts])
 
 
-@pytest.mark.parametrize("objective", [BetaElbo(), Iwae(3)], ids=["elbo", "iwae"])
+@pytest.mark.parametrize(
+    "objective", [BetaElbo(), Iwae(3), Hybrid(0.3)], ids=["elbo", "iwae", "hybrid"]
+)
 def test_an_objective_gives_the_terms_it_names(objective: Objective) -> None:
     model, (x, y, _) = network_model(), batch()
     terms = objective(model, x, y, torch.randn(objective.num_samples, B, D), epoch=0)
@@ -242,3 +244,14 @@ def test_the_bound_rises_with_k_from_the_elbo_to_the_evidence(prior: str) -> Non
     # each lies more than 4 standard errors below the next
     for gap, tighter, error in zip(gaps, [*gaps[1:], 0.0], errors, strict=True):
         assert gap - 4 * error > tighter
+
+
+def test_the_hybrid_has_the_elbo_and_the_stochastic_network_at_its_ends() -> None:
+    model, (x, y, _), noise = network_model(), batch(), torch.randn(2, B, D)
+    cvae, stochastic, between = (Hybrid(a)(model, x, y, noise, 0) for a in (1.0, 0.0, 0.3))
+    assert torch.equal(cvae.loss, BetaElbo()(model, x, y, noise[:1], 0).loss)
+    # the stochastic network: the same prior and decoder, with the prior in the posterior's place
+    gsnn = ConditionalVAE(PriorAsPosterior(model.prior), model.prior, model.decoder, D)
+    torch.testing.assert_close(stochastic.loss, BetaElbo()(gsnn, x, y, noise[1:], 0).loss)
+    torch.testing.assert_close(between.loss, 0.3 * cvae.loss + 0.7 * stochastic.loss)
+    assert Hybrid(0.3).settings(1.0) == {}

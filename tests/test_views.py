@@ -1,6 +1,12 @@
+from typing import Literal
+
+import pytest
 import torch
 
-from cvae.data.views import Label
+from cvae.data.views import Label, Quadrants
+
+Observed = Literal[1, 2, 3]
+every_fraction = pytest.mark.parametrize("observed", [1, 2, 3])
 
 LABELS = torch.tensor([3, 0, 9, 3], dtype=torch.uint8)
 
@@ -45,3 +51,41 @@ def test_the_showcase_is_the_ten_digits_in_order() -> None:
     showcase = view.showcase(x)
     assert torch.equal(showcase, torch.eye(10))
     assert view.showcase(x.double()).dtype == torch.float64
+
+
+@every_fraction
+def test_observed_and_missing_quadrants_make_the_image_exactly(observed: Observed) -> None:
+    view, pixels = Quadrants(observed), images()
+    x, y = view(pixels, LABELS)
+    assert x.dtype == y.dtype == torch.float32
+    assert x.shape == (4, *view.x_shape) == (4, observed * 196)
+    assert y.shape == (4, *view.y_shape) == (4, (4 - observed) * 196)
+    assert torch.equal(view.picture(x, y), Label()(pixels, LABELS)[1])
+
+
+@every_fraction
+def test_the_observed_quadrants_are_those_of_the_example(observed: Observed) -> None:
+    view = Quadrants(observed)
+    seen = view.picture(torch.ones(1, *view.x_shape), torch.zeros(1, *view.y_shape))[0, 0]
+    corners = {"top": (slice(14), slice(14, None)), "bottom": (slice(14, None), slice(14, None))}
+    left = {"top": (slice(14), slice(14)), "bottom": (slice(14, None), slice(14))}
+    assert (seen[left["bottom"]] == 1).all()
+    assert (seen[left["top"]] == (observed > 1)).all()
+    assert (seen[corners["top"]] == (observed == 3)).all()
+    assert (seen[corners["bottom"]] == 0).all()
+
+
+@every_fraction
+def test_samples_of_the_missing_part_share_the_observed_one(observed: Observed) -> None:
+    view = Quadrants(observed)
+    x, y = view(images(), LABELS)
+    samples = torch.rand(6, *y.shape)
+    together = view.picture(x, samples)
+    assert together.shape == (6, 4, 1, 28, 28)
+    for part, sample in zip(together, samples, strict=True):
+        assert torch.equal(part, view.picture(x, sample))
+
+
+def test_the_showcase_of_quadrants_is_what_is_given() -> None:
+    x, _ = Quadrants(2)(images(), LABELS)
+    assert torch.equal(Quadrants(2).showcase(x), x)

@@ -5,7 +5,7 @@ from io import BytesIO
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cvae.build import check_targets
@@ -13,6 +13,7 @@ from cvae.errors import UserError
 from cvae.ranges import Name, Node, PartialNode, Seed, check_values
 
 Config = Mapping[str, Any]
+SHORTHAND = "_shorthand_"
 ROOT: Config = {
     "name": Name,
     "seed": Seed,
@@ -30,6 +31,20 @@ ROOT: Config = {
     "checkpoint": Node,
     "callbacks": dict[str, Any],
 }
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A composed config as a run's folder holds it: resolved, without the shorthands.
+
+    A node's `_shorthand_` lists keys that other keys take their values from, so that the command
+    line may say `data.observed=2` for `data.view.observed=2`.
+    """
+    resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    nodes = (node for node in resolved.values() if isinstance(node, dict))
+    for node in nodes:
+        for key in node.pop(SHORTHAND, ()):
+            node.pop(key)
+    return {str(key): value for key, value in resolved.items()}
 
 
 def check_config(config: Config) -> None:

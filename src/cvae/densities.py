@@ -178,17 +178,42 @@ class Unconditional(nn.Module):
 
 
 class StandardNormal(nn.Module):
-    """The fixed prior p(z|x) = N(0, I) over (B, latent_dim), for any condition x of (B, …)."""
+    """The fixed prior p(z|x) = N(0, I) over (B, latent_dim), for any condition x of (B, …).
+
+    Whatever else is given is ignored.
+    """
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
 
-    def forward(self, x: Tensor) -> Distribution:
+    def forward(self, x: Tensor, *others: Tensor) -> Distribution:
         zeros = torch.zeros(x.shape[0], self.latent_dim, device=x.device)
         return Independent(
             Normal(zeros, torch.ones_like(zeros), validate_args=False), 1, validate_args=False
         )
+
+
+class PriorAsPosterior(nn.Module):
+    """q(z|x,y) = p(z|x): what a model has whose z is drawn from its prior in training too."""
+
+    def __init__(self, prior: nn.Module) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, x: Tensor, y: Tensor) -> Distribution:
+        return self.prior(x)
+
+
+class WithGuess(nn.Module):
+    """p(· | x, ŷ, rest), where ŷ is the mean of a first guess p(y|x) (Sohn et al. 2015, 4.1)."""
+
+    def __init__(self, guess: nn.Module, density: nn.Module) -> None:
+        super().__init__()
+        self.guess, self.density = guess, density
+
+    def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
+        return self.density(x, self.guess(x).mean, *rest)
 
 
 def reparameterize(density: Distribution, noise: Tensor) -> Tensor:

@@ -5,15 +5,27 @@
 | `vae`                | q(z|y)   | N(0, I)  | p(y|z)   |
 | `cvae_fixed_prior`   | q(z|x,y) | N(0, I)  | p(y|x,z) |
 | `cvae_learned_prior` | q(z|x,y) | p(z|x)   | p(y|x,z) |
+| `gsnn`               | p(z|x)   | p(z|x)   | p(y|x,z) |
+| `deterministic`      | no z     | no z     | p(y|x)   |
 
-The two conditional models are one composition with two priors.
+The two conditional models are one composition with two priors. Sohn et al.'s Gaussian stochastic
+network (`gsnn`) draws z from its prior in training as well, and the deterministic network has a z
+of no dimension.
 """
 
 from typing import Protocol
 
 from torch import nn
 
-from cvae.densities import ConditionalDensity, GaussianHead, Head, StandardNormal, Unconditional
+from cvae.densities import (
+    ConditionalDensity,
+    GaussianHead,
+    Head,
+    PriorAsPosterior,
+    StandardNormal,
+    Unconditional,
+    WithGuess,
+)
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.networks import Networks, Shape
@@ -21,19 +33,19 @@ from cvae.ranges import Size
 
 
 class PriorFactory(Protocol):
-    """Makes p(z|x), once the shape of x and the size of z are known."""
+    """Makes p(z|x), once the shapes of what is given and the size of z are known."""
 
-    def __call__(self, x_shape: Shape, latent_dim: int, networks: Networks) -> nn.Module: ...
+    def __call__(self, given: list[Shape], latent_dim: int, networks: Networks) -> nn.Module: ...
 
 
-def fixed_prior(x_shape: Shape, latent_dim: int, networks: Networks) -> nn.Module:
+def fixed_prior(given: list[Shape], latent_dim: int, networks: Networks) -> nn.Module:
     """p(z|x) = N(0, I)."""
     return StandardNormal(latent_dim)
 
 
-def learned_prior(x_shape: Shape, latent_dim: int, networks: Networks) -> nn.Module:
+def learned_prior(given: list[Shape], latent_dim: int, networks: Networks) -> nn.Module:
     """p(z|x) = N(μ(x), diag σ²(x)), a network of the condition (Sohn et al. 2015, section 4)."""
-    return _gaussian([x_shape], latent_dim, networks)
+    return _gaussian(given, latent_dim, networks)
 
 
 def conditional_vae(
@@ -43,13 +55,63 @@ def conditional_vae(
     prior: PriorFactory,
     likelihood: Head,
     latent_dim: Size,
+    guess: bool = False,
 ) -> ConditionalVAE:
-    """q(z|x,y), the given prior, p(y|x,z)."""
+    """q(z|x,y), the given prior, p(y|x,z).
+
+    With a guess, q(z|x,ŷ,y) and p(z|x,ŷ), where ŷ is the mean of a network p(y|x) that is trained
+    together with them.
+    """
+    given = [x_shape, y_shape] if guess else [x_shape]
+    encoder: nn.Module = _gaussian([*given, y_shape], latent_dim, networks)
+    density = prior(given, latent_dim, networks)
+    if guess:
+        first = _likelihood([x_shape], y_shape, networks, likelihood)
+        encoder, density = WithGuess(first, encoder), WithGuess(first, density)
     return ConditionalVAE(
-        encoder=_gaussian([x_shape, y_shape], latent_dim, networks),
-        prior=prior(x_shape, latent_dim, networks),
+        encoder=encoder,
+        prior=density,
         decoder=_likelihood([x_shape, (latent_dim,)], y_shape, networks, likelihood),
         latent_dim=latent_dim,
+    )
+
+
+def gsnn(
+    x_shape: Shape,
+    y_shape: Shape,
+    networks: Networks,
+    prior: PriorFactory,
+    likelihood: Head,
+    latent_dim: Size,
+) -> ConditionalVAE:
+    """The given prior as both q(z|x,y) and p(z|x), p(y|x,z) (Sohn et al. 2015, section 4.2)."""
+    density = prior([x_shape], latent_dim, networks)
+    return ConditionalVAE(
+        encoder=PriorAsPosterior(density),
+        prior=density,
+        decoder=_likelihood([x_shape, (latent_dim,)], y_shape, networks, likelihood),
+        latent_dim=latent_dim,
+    )
+
+
+def deterministic(
+    x_shape: Shape, y_shape: Shape, networks: Networks, prior: PriorFactory, likelihood: Head
+) -> ConditionalVAE:
+    """p(y|x), a network without z: its ELBO is log p(y|x) itself.
+
+    Raises:
+        UserError: the prior is a network of x.
+    """
+    if not isinstance(prior([x_shape], 1, networks), StandardNormal):
+        raise UserError(
+            "model=deterministic has no z, so it has no p(z|x): leave out prior=learned"
+        )
+    nothing = StandardNormal(0)
+    return ConditionalVAE(
+        encoder=PriorAsPosterior(nothing),
+        prior=nothing,
+        decoder=_likelihood([x_shape, (0,)], y_shape, networks, likelihood),
+        latent_dim=0,
     )
 
 
@@ -66,7 +128,7 @@ def vae(
     Raises:
         UserError: the prior is a network of x.
     """
-    density = prior(x_shape, latent_dim, networks)
+    density = prior([x_shape], latent_dim, networks)
     if not isinstance(density, StandardNormal):
         raise UserError(
             "model=vae ignores the condition, so it has no p(z|x) to learn: leave out "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cvae.model import ConditionalVAE, Elbo
-from cvae.ranges import NonNegative, Size
+from cvae.ranges import NonNegative, Size, Weight
 
 TERMS = ("elbo", "reconstruction", "kl", "loss")
 
@@ -146,3 +146,35 @@ class Iwae:
         elbo = model.elbo(x, y, noise[: self.samples_at(epoch)])
         bound = elbo.log_weights.logsumexp(0) - math.log(len(elbo.z))
         return Terms(loss=-bound, elbo=elbo, own={"iwae": bound})
+
+
+class Hybrid:
+    """loss = −(α·ELBO + (1 − α)·E_p[log p(y|x,z)]), the second with z from the prior p(z|x).
+
+    At the time of use z comes from the prior, and the ELBO alone trains the decoder on z from q.
+    Source: Sohn et al. 2015, section 4.2, where the second term is L_GSNN.
+
+    Args:
+        alpha: α, from 0 to 1.
+    """
+
+    num_samples = 2  # one from each
+    terms: tuple[str, ...] = (*TERMS, "from_prior", "hybrid")
+    monitor = "hybrid"
+    warmup_epochs = 0.0
+
+    def __init__(self, alpha: Weight = 0.5) -> None:
+        self.alpha = alpha
+
+    def settings(self, epoch: float) -> dict[str, float]:
+        """Nothing changes in the course of training."""
+        return {}
+
+    def __call__(
+        self, model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor, epoch: float
+    ) -> Terms:
+        """The terms of a batch, `from_prior` the second; arguments as in `BetaElbo`."""
+        elbo = model.elbo(x, y, noise[:1])
+        from_prior = model.sample(x, noise[1]).log_prob(y)
+        hybrid = self.alpha * elbo.elbo + (1 - self.alpha) * from_prior
+        return Terms(loss=-hybrid, elbo=elbo, own={"from_prior": from_prior, "hybrid": hybrid})

@@ -8,10 +8,11 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cvae.allowed import allow
 from cvae.command import MISTAKES, log_mistake, log_to, run_command
+from cvae.config import plain
 from cvae.errors import UserError
 from cvae.run import Run
 from cvae.training.launch import is_first_process, launch
@@ -32,12 +33,11 @@ def train(config: DictConfig, folder: Path) -> float | None:
     Raises:
         UserError: the config or the data cannot be used.
     """
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    package = plain.pop("allow")  # not for the folder: whoever uses it decides for themselves
+    values = plain(config)
+    package = values.pop("allow")  # not for the folder: whoever uses it decides for themselves
     if package is not None:
         allow(package)
-    run = Run(folder, {str(key): value for key, value in plain.items()})
+    run = Run(folder, values)
     restarted = _restarted() and run.checkpoint("last").is_file()
     if restarted:
         run = Run(folder)  # as it began, whatever conf/ has come to say since

@@ -1,11 +1,14 @@
 """Views: what of an image and its label is the condition x, and what is the modelled y."""
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cvae.data.source import NUM_CLASSES
+
+SHAPE = (28, 28)  # of an image
 
 
 @runtime_checkable
@@ -60,3 +63,42 @@ class Label:
             x: conditions of the data, which other views choose from.
         """
         return F.one_hot(x.new_tensor(range(NUM_CLASSES)).long(), NUM_CLASSES).to(x)
+
+
+class Quadrants:
+    """x is the observed quadrants of an image, y the vector of the missing pixels, nothing else.
+
+    One observed quadrant is the bottom left, two are the left half, three all but the bottom right,
+    as in Pyro's example of Sohn et al. 2015, section 5.1.
+
+    Args:
+        observed: how many quadrants x has.
+
+    Attributes:
+        x_shape: of one condition.
+        y_shape: of one example's missing pixels.
+    """
+
+    def __init__(self, observed: Literal[1, 2, 3]) -> None:
+        height, width = SHAPE
+        rows, columns = torch.arange(height).unsqueeze(1), torch.arange(width)
+        bottom, left = rows >= height // 2, columns < width // 2
+        seen = {1: bottom & left, 2: left.expand(SHAPE), 3: left | ~bottom}[observed].flatten()
+        self._x, self._y = seen.nonzero().flatten(), (~seen).nonzero().flatten()
+        self.x_shape, self.y_shape = (len(self._x),), (len(self._y),)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images (B, 28, 28) to observed pixels (B, |x|) and missing ones (B, |y|)."""
+        pixels = images.flatten(1).float() / 255
+        return pixels[:, self._x.to(images.device)], pixels[:, self._y.to(images.device)]
+
+    def picture(self, x: Tensor, y: Tensor) -> Tensor:
+        """The full image that x and y make together, (…, 1, 28, 28), for y of (…, B, |y|)."""
+        pixels = y.new_empty(*y.shape[:-1], len(self._x) + len(self._y))
+        pixels[..., self._x.to(y.device)] = x.to(y).expand(*y.shape[:-1], -1)
+        pixels[..., self._y.to(y.device)] = y
+        return pixels.unflatten(-1, (1, *SHAPE))
+
+    def showcase(self, x: Tensor) -> Tensor:
+        """The given conditions themselves."""
+        return x

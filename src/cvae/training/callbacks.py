@@ -76,6 +76,8 @@ class Pictures(Callback):
     @rank_zero_only
     def _log_kl(self, trainer: Trainer, pl_module: Any, split: str) -> None:
         kl = pl_module.kl_per_dimension
+        if not len(kl):  # TensorBoard draws no histogram of nothing
+            return
         for board in _boards(trainer):
             board.add_histogram(f"{split}/kl_per_dimension", kl, trainer.global_step)
 
