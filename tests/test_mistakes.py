@@ -16,8 +16,8 @@ NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 NAMES = [
     ("model=unknown", "model=unknown: 'unknown' is not one of cvae_fixed_prior, cvae_learned"),
-    ("model=vea", "model=vea: 'vea' is not one of cvae_fixed_prior, cvae_learned_prior, vae; did"),
-    ("model=", "model=: '' is not one of cvae_fixed_prior, cvae_learned_prior, vae"),
+    ("model=vea", "model=vea: 'vea' is not one of cvae_fixed_prior, cvae_learned_prior, det"),
+    ("model=", "model=: '' is not one of cvae_fixed_prior, cvae_learned_prior, det"),
     ("model=null", "model=null"),
     ("network=cnn", "network=cnn: 'cnn' is not one of conv, mlp"),
     (
@@ -32,6 +32,10 @@ NAMES = [
         "experiment=foo",
         "experiment=foo: 'foo' is not one of blog_cvae, blog_vae, iwae_paper, iwae_",
     ),
+    ("data=quadrants data.observed=4", "data.view.observed=4: Input should be 1, 2 or 3"),
+    ("data=quadrants network=conv", "network=conv draws images, and here y is a vector"),
+    ("model=deterministic ~model.latent_dim prior=learned", "model=deterministic has no z"),
+    ("objective=hybrid objective.alpha=2", "objective.alpha=2: Input should be less than or"),
     ("hydra/launcher=foo", "hydra/launcher=foo: 'foo' is not one of basic"),
     ("modle=vae", "did you mean model?"),
     ("+modle=3", "did you mean model?"),

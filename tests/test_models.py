@@ -81,9 +81,8 @@ def test_a_model_that_ignores_z_has_the_likelihood_of_the_deterministic_one() ->
     shapes = X_SHAPE, Y_SHAPE, NETWORKS["mlp"]
     plain = deterministic(*shapes, fixed_prior, BernoulliHead())
     model = conditional_vae(*shapes, learned_prior, BernoulliHead(), D)
-    weights = plain.decoder.state_dict()
-    of_z = "network.first.weights.1"
-    model.decoder.load_state_dict({**weights, of_z: torch.zeros(8, D)})
+    weights = plain.decoder.density.state_dict()
+    model.decoder.load_state_dict({**weights, "network.first.weights.1": torch.zeros(8, D)})
     terms, expected = model.elbo(x, y), plain.elbo(x, y)
     torch.testing.assert_close(terms.reconstruction, expected.elbo)
     # p(y|x) has no bound to be lower than: any number of weights gives it
@@ -116,6 +115,18 @@ def test_prior_and_posterior_see_one_guess_of_y_and_the_decoder_sees_none() -> N
     after = [p.mean for p in (model.prior(x), model.encoder(x, y), model.decoder(x, z))]
     prior, posterior, decoder = map(torch.equal, before, after)
     assert (prior, posterior, decoder) == (False, False, True)
+
+
+def test_decoder_and_guess_start_at_the_mean_of_the_data() -> None:
+    arguments = X_SHAPE, Y_SHAPE, NETWORKS["mlp"], learned_prior, BernoulliHead(), D
+    model, mean = conditional_vae(*arguments, guess=True), torch.rand(Y_SHAPE)
+    for name, weights in model.named_parameters():
+        if "weight" in name:
+            torch.nn.init.zeros_(weights)  # so that only biases are left
+    model.start_at(mean)
+    x = torch.randn(B, *X_SHAPE)
+    for drawn in (model.sample(x).mean, model.prior.guess(x).mean):  # type: ignore[operator]
+        torch.testing.assert_close(drawn, mean.clamp(1e-3, 1 - 1e-3).expand(B, *Y_SHAPE))
 
 
 def test_the_stochastic_network_has_no_posterior_but_its_prior() -> None:

@@ -206,7 +206,14 @@ class PriorAsPosterior(nn.Module):
 
 
 class WithGuess(nn.Module):
-    """p(· | x, ŷ, rest), where ŷ is the mean of a first guess p(y|x) (Sohn et al. 2015, 4.1)."""
+    """p(· | x, ŷ, rest), where ŷ is the mean of a first guess p(y|x).
+
+    Source: Sohn et al. 2015, section 4.1.
+
+    Args:
+        guess: p(y|x), called as guess(x).
+        density: called as density(x, ŷ, …).
+    """
 
     def __init__(self, guess: nn.Module, density: nn.Module) -> None:
         super().__init__()
@@ -214,6 +221,25 @@ class WithGuess(nn.Module):
 
     def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
         return self.density(x, self.guess(x).mean, *rest)
+
+    def start_at(self, mean: Tensor) -> None:
+        """Let the guess begin at the mean of the data."""
+        self.guess.start_at(mean)  # type: ignore[operator]  # a density of y
+
+
+class WithoutLatent(nn.Module):
+    """p(y|x) as a decoder p(y|x,z), for a z of no dimension, or as a density of x alone."""
+
+    def __init__(self, density: nn.Module) -> None:
+        super().__init__()
+        self.density = density
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Distribution:
+        return self.density(x, x.new_empty(len(x), 0) if z is None else z)
+
+    def start_at(self, mean: Tensor) -> None:
+        """As the density itself does."""
+        self.density.start_at(mean)  # type: ignore[operator]  # a conditional density
 
 
 def reparameterize(density: Distribution, noise: Tensor) -> Tensor:

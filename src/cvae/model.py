@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from cvae.densities import kl_per_dimension, reparameterize
+from cvae.densities import WithGuess, kl_per_dimension, reparameterize
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,16 @@ class ConditionalVAE(nn.Module):
         super().__init__()
         self.encoder, self.prior, self.decoder = encoder, prior, decoder
         self.latent_dim = latent_dim
+
+    def start_at(self, mean: Tensor) -> None:
+        """Let all that draws y begin, before it is trained, near the data's mean.
+
+        Args:
+            mean: of y over the training data, (*y_shape).
+        """
+        self.decoder.start_at(mean)  # type: ignore[operator]
+        if isinstance(self.prior, WithGuess):
+            self.prior.start_at(mean)
 
     def elbo(self, x: Tensor, y: Tensor, noise: Tensor | None = None) -> Elbo:
         """E_q[log p(y|x,z)] − KL(q(z|x,y) ‖ p(z|x)), the first term estimated with the noise.

@@ -25,6 +25,7 @@ from cvae.densities import (
     StandardNormal,
     Unconditional,
     WithGuess,
+    WithoutLatent,
 )
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
@@ -66,7 +67,7 @@ def conditional_vae(
     encoder: nn.Module = _gaussian([*given, y_shape], latent_dim, networks)
     density = prior(given, latent_dim, networks)
     if guess:
-        first = _likelihood([x_shape], y_shape, networks, likelihood)
+        first = deterministic(x_shape, y_shape, networks, fixed_prior, likelihood).decoder
         encoder, density = WithGuess(first, encoder), WithGuess(first, density)
     return ConditionalVAE(
         encoder=encoder,
@@ -110,7 +111,7 @@ def deterministic(
     return ConditionalVAE(
         encoder=PriorAsPosterior(nothing),
         prior=nothing,
-        decoder=_likelihood([x_shape, (0,)], y_shape, networks, likelihood),
+        decoder=WithoutLatent(_likelihood([x_shape, (0,)], y_shape, networks, likelihood)),
         latent_dim=0,
     )
 

@@ -58,10 +58,10 @@ class Training(LightningModule):
         self.kl_per_dimension = torch.zeros(model.latent_dim)  # at the last validation or test
 
     def setup(self, stage: str) -> None:
-        """Let the decoder begin at the training data's mean; a checkpoint's weights come after."""
+        """Let the model begin at the training data's mean; a checkpoint's weights come after."""
         if stage == "fit":
             data: ImageData = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.model.decoder.start_at(data.mean())  # type: ignore[operator]
+            self.model.start_at(data.mean())
 
     @property
     def epochs_done(self) -> float:
