@@ -75,6 +75,13 @@ def of(*folders: Path, keys: tuple[str, ...] = ()) -> Comparison:
     return Comparison([read_row(Run(folder)) for folder in folders], keys)
 
 
+def test_runs_of_different_quadrants_are_not_averaged(make: Make) -> None:
+    parts = [make(f"q{n}", -90.0 / n, "data=quadrants", f"data.observed={n}") for n in (1, 3)]
+    comparison = of(*parts, keys=("model",))
+    assert comparison.conditions == ["pixels"]
+    assert [line["pixels"] for line in cells(comparison)] == ["196", "588"]
+
+
 def test_seeds_are_averaged_and_settings_are_not(make: Make) -> None:
     """-90, -92, -97: mean -93, deviations 3, 1, -4, so sqrt(26 / 2) = 3.606."""
     runs = [make(f"a{s}", e, f"seed={s}") for s, e in enumerate((-90.0, -92.0, -97.0))]
@@ -244,7 +251,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(make: Make) -> None:
     one = make("one", -90.0)
     for key, expected in (
         ("modle", "did you mean model?"),
-        ("model.latnt_dim", "--group-by model.latnt_dim: 'latnt_dim' is not one of latent_dim; "),
+        ("model.latnt_dim", "--group-by model.latnt_dim: 'latnt_dim' is not one of guess, latent_dim; "),
         ("model._target_", "'_target_' is not one of latent_dim"),
         ("seed.x", "'x' does not exist"),
     ):

@@ -16,7 +16,7 @@ from cvae.command import log_mistake, run_command
 from cvae.data.module import Examples, ImageData
 from cvae.errors import UserError
 from cvae.evaluation.bounds import bounds
-from cvae.evaluation.evidence import shape_of_chunk
+from cvae.evaluation.evidence import REPEATS, shape_of_chunk
 from cvae.evaluation.generation import Generation, sampled_pictures
 from cvae.evaluation.judge import judge_of, pictures
 from cvae.evaluation.latents import latents
@@ -60,6 +60,8 @@ def evaluate(
         raise UserError(f"{run.folder} was trained on all images: it has no --split val")
     examples = data.examples(split)
     x, y = examples.x.to(device), examples.y.to(device)
+    if not model.latent_dim:
+        num_samples = REPEATS  # each of which is log p(y|x) itself
     use = latents(model, x, y)
     results: dict[str, Any] = {
         "name": run.config["name"],
@@ -77,8 +79,9 @@ def evaluate(
     }
     if split == "test":
         folder = run.folder / "pictures"
-        save(plot_kl(use, examples.labels), folder / "kl.png")
-        save(plot_aggregate(use), folder / "aggregate.png")
+        if model.latent_dim:
+            save(plot_kl(use, examples.labels), folder / "kl.png")
+            save(plot_aggregate(use), folder / "aggregate.png")
         save(plot_reconstructions(model, data.view, x, y), folder / "posterior_and_prior.png")
     path = run.evaluation if split == "test" else run.folder / "evaluation_val.json"
     write_atomically(path, json.dumps(results, indent=2).encode())

@@ -11,6 +11,7 @@ WHY_NOT = {
     "density": "the numbers are of different densities",
     "data": "the runs are of different data",
     "images": "the runs were tested on different numbers of images",
+    "pixels": "the runs model different parts of an image",
 }
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,8 @@ class Row:
         folder: the run's.
         config: the run's.
         metrics: its final numbers by column; none if it is not finished.
-        conditions: density, data and images, which have to be the same for numbers to be compared;
-            the density alone if it is not finished.
+        conditions: density, data, images and pixels, which have to be the same for numbers to be
+            compared; the density alone if it is not finished.
     """
 
     folder: Path
@@ -77,7 +78,7 @@ def read_row(run: Run) -> Row:
     metrics = {name: value for name, value in found.items() if value is not None}
     if not metrics:
         raise UserError(f"{run.metrics} holds none of {', '.join(FINAL.values())}")
-    return Row(run.folder, config, metrics, _conditions(final))
+    return Row(run.folder, config, metrics, _conditions(final) | {"pixels": _pixels(config)})
 
 
 def _evaluation(path: Path) -> dict[str, float | None]:
@@ -105,6 +106,11 @@ def _conditions(final: Mapping[str, Any]) -> dict[str, str]:
         "data": " ".join(data),
         "images": f"{images:.0f}" if isinstance(images, int | float) else "",
     }
+
+
+def _pixels(config: Config) -> str:
+    """How many numbers of an image are modelled."""
+    return str(math.prod(build(config["data"]["view"], "data.view").y_shape))
 
 
 def _is_hash(value: object) -> bool:
