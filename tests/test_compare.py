@@ -251,7 +251,10 @@ def test_an_unknown_key_is_answered_with_the_nearest(make: Make) -> None:
     one = make("one", -90.0)
     for key, expected in (
         ("modle", "did you mean model?"),
-        ("model.latnt_dim", "--group-by model.latnt_dim: 'latnt_dim' is not one of guess, latent_dim; "),
+        (
+            "model.latnt_dim",
+            "--group-by model.latnt_dim: 'latnt_dim' is not one of guess, latent_dim; ",
+        ),
         ("model._target_", "'_target_' is not one of latent_dim"),
         ("seed.x", "'x' does not exist"),
     ):

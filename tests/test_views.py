@@ -89,3 +89,20 @@ def test_samples_of_the_missing_part_share_the_observed_one(observed: Observed) 
 def test_the_showcase_of_quadrants_is_what_is_given() -> None:
     x, _ = Quadrants(2)(images(), LABELS)
     assert torch.equal(Quadrants(2).showcase(x), x)
+
+
+@every_fraction
+def test_the_condition_of_quadrants_is_a_picture_with_the_missing_part_grey(
+    observed: Observed,
+) -> None:
+    view = Quadrants(observed)
+    x, _ = view(images(), LABELS)
+    picture = view.condition(x)
+    again, missing = view((picture[:, 0] * 255).round().to(torch.uint8), LABELS)
+    torch.testing.assert_close(again, x)
+    assert missing.unique().numel() == 1
+    assert missing[0, 0] == pytest.approx(0.5, abs=1 / 255)
+
+
+def test_a_label_is_no_picture() -> None:
+    assert Label().condition(torch.eye(10)) is None

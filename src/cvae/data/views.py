@@ -35,6 +35,10 @@ class View(Protocol):
         """Conditions worth drawing samples for, some of the given ones or others."""
         ...
 
+    def condition(self, x: Tensor) -> Tensor | None:
+        """x itself as a picture, (B, 1, H, W); None where it is none."""
+        ...
+
 
 class Label:
     """x is the label as a one-hot vector, y is the whole image.
@@ -63,6 +67,9 @@ class Label:
             x: conditions of the data, which other views choose from.
         """
         return F.one_hot(x.new_tensor(range(NUM_CLASSES)).long(), NUM_CLASSES).to(x)
+
+    def condition(self, x: Tensor) -> None:
+        """A label is no picture."""
 
 
 class Quadrants:
@@ -102,3 +109,7 @@ class Quadrants:
     def showcase(self, x: Tensor) -> Tensor:
         """The given conditions themselves."""
         return x
+
+    def condition(self, x: Tensor) -> Tensor:
+        """The observed pixels, the missing ones half grey, (B, 1, 28, 28)."""
+        return self.picture(x, x.new_full((len(x), *self.y_shape), 0.5))

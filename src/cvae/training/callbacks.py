@@ -92,7 +92,8 @@ class Pictures(Callback):
     def draw(self, trainer: Trainer, pl_module: Any) -> dict[str, Tensor]:
         """Grids (3, H, W) in [0, 1]: ten examples over their reconstructions; samples from p(z|x).
 
-        A column of `samples` is a condition, a row is one z-noise for all of them.
+        A column of `samples` is a condition, a row is one z-noise for all of them. Where x is a
+        picture, it and y stand above its samples, and their standard deviation below.
         """
         data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
         model: ConditionalVAE = pl_module.model
@@ -105,11 +106,14 @@ class Pictures(Callback):
             (SAMPLES_PER_CONDITION, 1, model.latent_dim), generator=generator(Stream.PICTURES)
         )
         noise = noise.expand(-1, len(conditions), -1).to(x.device)
-        samples = model.sample(conditions, noise).mean
-        rows = torch.stack([view.picture(x, y), view.picture(x, reconstructed)])
+        samples = view.picture(conditions, model.sample(conditions, noise).mean)
+        real = view.picture(x, y)
+        if (given := view.condition(x)) is not None:
+            deviation = 2 * samples.std(0, keepdim=True)  # of numbers in [0, 1]: ½ at most
+            samples = torch.cat([torch.stack([given, real]), samples, deviation])
         return {
-            "reconstructions": _grid(rows),
-            "samples": _grid(view.picture(conditions, samples)),
+            "reconstructions": _grid(torch.stack([real, view.picture(x, reconstructed)])),
+            "samples": _grid(samples),
         }
 
 
