@@ -37,7 +37,8 @@ def run_command(main: Callable[[], Any]) -> None:
     log_to(None)
     keep_freed_memory()
     preemption = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
-    for signum in (signal.SIGINT, signal.SIGTERM, *preemption):
+    signals = (signal.SIGINT, signal.SIGTERM, *preemption)
+    for signum in signals:
         signal.signal(signum, interrupt)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra's main prints errors its own way
     try:
@@ -49,6 +50,8 @@ def run_command(main: Callable[[], Any]) -> None:
         log_mistake(error)
         sys.exit(1)
     finally:
+        for signum in signals:  # what libraries still do at exit would show as a traceback
+            signal.signal(signum, signal.SIG_DFL)
         gc.freeze()  # the interpreter would look through all of torch for garbage once more
 
 
