@@ -1,5 +1,6 @@
 """Every file in conf/ composes, and every sensible composition of them trains."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,26 @@ def test_every_model_completes_quadrants(
     # the first guess is the mean of 196 missing pixels
     assert -90 < fit(run)["test/elbo"] < -20
     assert (tmp_path / "pictures" / "samples.png").is_file()
+
+
+def test_the_first_guess_begins_with_the_weights_of_a_run_that_has_no_z(
+    compose: Compose, tmp_path: Path, mnist_root: str
+) -> None:
+    words = (*TWO_STEPS, "data=quadrants", f"data.root={mnist_root}")
+    answer = Run(tmp_path / "answer", compose(*words, *_of("deterministic")))
+    answer.begin()
+    fit(answer)
+    words = (*words, GUESS, f"guess_from={answer.folder}", "optimizer.lr=1e-9")
+    run = Run(tmp_path / "run", compose(*words))
+    run.begin()
+    fit(run)
+    given = answer.load_model().decoder.state_dict()
+    shutil.rmtree(answer.folder)  # a run's folder needs no other
+    guess = run.load_model().first_guess
+    assert guess is not None
+    for name, weights in guess.state_dict().items():
+        # two steps of Adam at a rate that moves nothing
+        torch.testing.assert_close(weights, given[name], atol=1e-7, rtol=0)
 
 
 def test_a_shorthand_is_in_the_run_where_it_belongs_and_nowhere_else(compose: Compose) -> None:

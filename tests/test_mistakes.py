@@ -35,6 +35,8 @@ NAMES = [
     ("data=quadrants data.observed=4", "data.view.observed=4: Input should be 1, 2 or 3"),
     ("data=quadrants network=conv", "network=conv draws images, and here y is a vector"),
     ("model=deterministic ~model.latent_dim prior=learned", "model=deterministic has no z"),
+    ("guess_from=3", "guess_from=3: Input should be a valid string"),
+    ("guess_from=nowhere", "nowhere is not a run's folder: it has no config.yaml"),
     ("objective=hybrid objective.alpha=2", "objective.alpha=2: Input should be less than or"),
     ("hydra/launcher=foo", "hydra/launcher=foo: 'foo' is not one of basic"),
     ("modle=vae", "did you mean model?"),

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cvae.errors import UserError
-from cvae.results import DOCS, keep, record, render
+from cvae.results import COLUMNS, DOCS, keep, record, render
 from cvae.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -34,26 +34,29 @@ def finished(reference: Callable[..., Path], tmp_path: Path) -> Run:
     return Run(folder)
 
 
-def _evaluate(folder: Path, mean: float) -> None:
+def _evaluate(folder: Path, mean: float, num_samples: int = 5000) -> None:
     evaluation = {
-        "num_samples": 5000,
-        "nll": {"importance": {**NLL, "mean": mean}},
+        "num_samples": num_samples,
+        "density": "log-probability of 0/1 pixels",
+        "nll": {"importance": {**NLL, "mean": mean}, "prior": {"mean": 130.0}},
         "latent": {"active_units": 4},
         "data": {"folder": "/somewhere", "name": "mnist"},
     }
     (folder / "evaluation.json").write_text(json.dumps(evaluation))
 
 
-def _docs(folder: Path, run: str) -> Path:
+def _docs(folder: Path, run: str, baseline: str | None = None) -> Path:
     published = {
         "preface": "# Results",
         "tables": [
             {
                 "title": "A table",
                 "protocol": "How.",
+                "published": ["theirs", "others'"],
+                "columns": [*COLUMNS, "below the baseline"],
                 "rows": [
-                    {"label": "one", "published": 99.5, "run": run},
-                    {"label": "other", "published": None, "run": "nobody"},
+                    {"label": "one", "published": [99.5, None], "run": run, "baseline": baseline},
+                    {"label": "other", "published": [None, 3], "run": "nobody"},
                 ],
                 "remarks": "Why.",
             }
@@ -87,9 +90,8 @@ def test_a_row_has_the_published_number_beside_ours(finished: Run, tmp_path: Pat
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     metrics = json.loads(finished.metrics.read_text())
     minutes = f"{metrics['wall_seconds'] / 60:.0f}"
-    assert cells == (
-        ["one", "99.50", "100.00", "5000", "0.25", "0.004", "100.50", "4", "1", "3", minutes]
-    )
+    expected = "one,99.50,–,100.00,5000,0.25,0.004,100.50,130.00,4,1,3"
+    assert cells == [*expected.split(","), minutes, ""]
     assert "python -m cvae.train experiment=smoke" in render(docs)
     assert any(
         line.startswith("| other") and "not run" in line for line in render(docs).split("\n")
@@ -103,6 +105,24 @@ def test_seeds_are_averaged(finished: Run, tmp_path: Path) -> None:
     keep([Run(finished.folder, {**finished.config, "seed": 1})], docs)
     assert len(list((docs / "runs").iterdir())) == 2
     assert "101.00 ± 1.41" in render(docs)  # of 100 and 102, n − 1 in the denominator
+
+
+def test_a_row_says_how_far_it_is_below_its_baseline(finished: Run, tmp_path: Path) -> None:
+    docs = _docs(tmp_path, "mine", baseline="theirs")
+    for name, mean in (("theirs", 103.5), ("mine", 100.0)):
+        _evaluate(finished.folder, mean)
+        keep([Run(finished.folder, {**finished.config, "name": name})], docs)
+    (line,) = (line for line in render(docs).splitlines() if line.startswith("| one"))
+    assert line.split("|")[-2].strip() == "3.50"
+
+
+def test_estimates_of_two_kinds_are_not_averaged(finished: Run, tmp_path: Path) -> None:
+    docs = _docs(tmp_path, finished.config["name"])
+    keep([finished], docs)
+    _evaluate(finished.folder, 100.0, num_samples=100)
+    keep([Run(finished.folder, {**finished.config, "seed": 1})], docs)
+    with pytest.raises(UserError, match="differ in num_samples: evaluate them alike"):
+        render(docs)
 
 
 @pytest.mark.parametrize("missing", ["metrics.json", "evaluation.json"])

@@ -222,10 +222,6 @@ class WithGuess(nn.Module):
     def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
         return self.density(x, self.guess(x).mean, *rest)
 
-    def start_at(self, mean: Tensor) -> None:
-        """Let the guess begin at the mean of the data."""
-        self.guess.start_at(mean)  # type: ignore[operator]  # a density of y
-
 
 class WithoutLatent(nn.Module):
     """p(y|x) as a decoder p(y|x,z), for a z of no dimension, or as a density of x alone."""

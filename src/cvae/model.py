@@ -70,8 +70,13 @@ class ConditionalVAE(nn.Module):
             mean: of y over the training data, (*y_shape).
         """
         self.decoder.start_at(mean)  # type: ignore[operator]
-        if isinstance(self.prior, WithGuess):
-            self.prior.start_at(mean)
+        if self.first_guess is not None:
+            self.first_guess.start_at(mean)  # type: ignore[operator]
+
+    @property
+    def first_guess(self) -> nn.Module | None:
+        """p(y|x), whose mean ŷ the prior is given besides x; None if there is none."""
+        return self.prior.guess if isinstance(self.prior, WithGuess) else None
 
     def elbo(self, x: Tensor, y: Tensor, noise: Tensor | None = None) -> Elbo:
         """E_q[log p(y|x,z)] − KL(q(z|x,y) ‖ p(z|x)), the first term estimated with the noise.

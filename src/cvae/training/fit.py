@@ -21,10 +21,8 @@ from cvae.data.module import ImageData
 from cvae.errors import UserError
 from cvae.files import write_atomically
 from cvae.run import Run, density_label
-from cvae.training.callbacks import Bar
-from cvae.training.checkpoints import CheckpointFiles
+from cvae.training.assembly import make_module, make_trainer
 from cvae.training.compilation import compiler_errors
-from cvae.training.module import Training
 from cvae.training.recorder import Recorder
 from cvae.training.report import table
 
@@ -65,11 +63,11 @@ def fit(run: Run) -> dict[str, Any]:
     quieten()
     data: ImageData = build(run.config["data"], "data")
     seed_everything(data.seed, verbose=False)  # of the weights; noise has its own
-    module = _module(run)
-    recorder = Recorder(run.folder, module.objective.terms)
     last = run.checkpoint("last")
     begun = read_checkpoint(last) if last.is_file() else None
-    trainer = _trainer(run, recorder, begun)
+    module = make_module(run, new=begun is None)
+    recorder = Recorder(run.folder, module.objective.terms)
+    trainer = make_trainer(run, recorder, begun)
     log.info("training on %s", _devices(trainer))
     if begun is not None:
         log.info("going on from step %s", begun["global_step"])
@@ -111,37 +109,6 @@ def _mistakes() -> Iterator[None]:
         raise UserError(" ".join(str(error).split())) from error
 
 
-def _trainer(run: Run, recorder: Recorder, begun: Mapping[str, Any] | None) -> Trainer:
-    """The config's trainer with its logger and callbacks, new or going on from a checkpoint."""
-    config = run.config
-    callbacks = [
-        recorder,
-        *build(config["callbacks"], "callbacks").values(),
-        build(config["checkpoint"], "checkpoint", run=run, recorder=recorder),
-    ]
-    if config["trainer"]["enable_progress_bar"]:
-        callbacks.append(Bar(recorder))
-    logger = build(
-        config["logger"],
-        "logger",
-        save_dir=run.folder,
-        name="tensorboard",
-        version="",
-        purge_step=begun["global_step"] + 1 if begun else 0,  # points that will be made again
-    )
-    trainer: Trainer = build(
-        config["trainer"],
-        "trainer",
-        logger=logger,
-        callbacks=callbacks,
-        plugins=[CheckpointFiles()],
-        use_distributed_sampler=False,  # the samplers give each rank its own share
-        num_sanity_val_steps=0,
-        default_root_dir=run.folder,
-    )
-    return trainer
-
-
 def _record(run: Run, trainer: Trainer, results: Mapping[str, Any]) -> None:
     """Write the results where a person, a program and TensorBoard look for them."""
     finals = {name: value for name, value in results.items() if name.startswith("test/")}
@@ -161,19 +128,6 @@ def quieten() -> None:
             logging.getLogger(f"lightning.{name}.{part}").setLevel(logging.WARNING)
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
-
-
-def _module(run: Run) -> Training:
-    config = run.config
-    return Training(
-        model=run.build_model(),
-        objective=build(config["objective"], "objective"),
-        optimizer=lambda parameters: build(config["optimizer"], "optimizer", params=parameters),
-        schedule=build(config["schedule"], "schedule"),
-        batch_size=config["data"]["batch_size"],
-        seed=config["seed"],
-        compiled=config["compile"],
-    )
 
 
 def _devices(trainer: Trainer) -> str:

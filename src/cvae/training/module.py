@@ -1,7 +1,7 @@
 """The LightningModule: one step of training, validation and test over any composition."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from lightning.pytorch import LightningModule
@@ -32,6 +32,7 @@ class Training(LightningModule):
         batch_size: of a training step, over all processes together.
         seed: of the noise of training.
         compiled: whether training steps run under `torch.compile`; validation and test never do.
+        guess: weights that the model's first guess p(y|x) begins with, if not with fresh ones.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class Training(LightningModule):
         batch_size: int,
         seed: int,
         compiled: bool = False,
+        guess: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self.optimizer, self.schedule = optimizer, schedule
         self.batch_size, self.seed = batch_size, seed
+        self.guess = guess
         self.train_objective = compile_objective(objective) if compiled else objective
         vectors = ("kl_per_dimension", "posterior_mean")
         self.moments = nn.ModuleDict(
@@ -62,6 +65,8 @@ class Training(LightningModule):
         if stage == "fit":
             data: ImageData = self.trainer.datamodule  # type: ignore[attr-defined]
             self.model.start_at(data.mean())
+            if self.guess is not None:
+                self.model.first_guess.load_state_dict(self.guess)  # type: ignore[union-attr]
 
     @property
     def epochs_done(self) -> float:
