@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torchvision.io import read_image
 
 from cvae.build import build, check_targets
 from cvae.errors import UserError
@@ -117,7 +118,9 @@ def test_every_model_completes_quadrants(
     run.begin()
     # the first guess is the mean of 196 missing pixels
     assert -90 < fit(run)["test/elbo"] < -20
-    assert (tmp_path / "pictures" / "samples.png").is_file()
+    _, height, _ = read_image(str(tmp_path / "pictures" / "samples.png")).shape
+    rows = 14 if GUESS in words else 13  # x, the guess, ten samples, y, their deviation
+    assert height == 2 * (rows * (28 + 2) + 2)
 
 
 def test_the_first_guess_begins_with_the_weights_of_a_run_that_has_no_z(

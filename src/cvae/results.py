@@ -142,7 +142,7 @@ def _row(records: Sequence[Record], row: Mapping[str, Any], table: Mapping[str, 
     if not kept:
         return [*label, "not run", *[""] * (len(table["columns"]) - 1)]
     baseline = _named(records, row.get("baseline"))
-    columns = {**COLUMNS, "below the baseline": partial(_gap, baseline)}
+    columns: Mapping[str, Column] = {**COLUMNS, "below the baseline": partial(_gap, baseline)}
     return [*label, *(columns[column](kept) for column in table["columns"])]
 
 

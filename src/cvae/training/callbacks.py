@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid, save_image
 
 from cvae.data.module import ImageData
+from cvae.data.views import View
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
@@ -23,7 +24,7 @@ from cvae.training.recorder import Recorder
 
 log = logging.getLogger(__name__)
 BAR_EVERY = 20  # steps between two looks at the terms
-SAMPLES_PER_CONDITION = 8
+SAMPLES_PER_CONDITION = 10
 
 
 class Bar(TQDMProgressBar):
@@ -90,31 +91,36 @@ class Pictures(Callback):
 
     @torch.no_grad()
     def draw(self, trainer: Trainer, pl_module: Any) -> dict[str, Tensor]:
-        """Grids (3, H, W) in [0, 1]: ten examples over their reconstructions; samples from p(z|x).
-
-        A column of `samples` is a condition, a row is one z-noise for all of them. Where x is a
-        picture, it and y stand above its samples, and their standard deviation below.
-        """
+        """Grids (3, H, W) in [0, 1]: examples over their reconstructions; samples from p(z|x)."""
         data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
         model: ConditionalVAE = pl_module.model
-        view = data.view
         x, y = data.shown(pl_module.device)
-        posterior = model.encoder(x, y)
-        reconstructed = model.decoder(x, posterior.mean).mean
-        conditions = view.showcase(x)
-        noise = torch.randn(
-            (SAMPLES_PER_CONDITION, 1, model.latent_dim), generator=generator(Stream.PICTURES)
-        )
-        noise = noise.expand(-1, len(conditions), -1).to(x.device)
-        samples = view.picture(conditions, model.sample(conditions, noise).mean)
-        real = view.picture(x, y)
-        if (given := view.condition(x)) is not None:
-            deviation = 2 * samples.std(0, keepdim=True)  # of numbers in [0, 1]: ½ at most
-            samples = torch.cat([torch.stack([given, real]), samples, deviation])
+        reconstructed = model.decoder(x, model.encoder(x, y).mean).mean
+        rows = [data.view.picture(x, y), data.view.picture(x, reconstructed)]
         return {
-            "reconstructions": _grid(torch.stack([real, view.picture(x, reconstructed)])),
-            "samples": _grid(samples),
+            "reconstructions": _grid(torch.stack(rows)),
+            "samples": _grid(_samples(model, data.view, x, y)),
         }
+
+
+def _samples(model: ConditionalVAE, view: View, x: Tensor, y: Tensor) -> Tensor:
+    """Pictures (R, B, 1, H, W): a column is a condition, a row is one z-noise for all of them.
+
+    Where x is a picture, it and the first guess of y, if there is one, stand above the samples, and
+    below them y and the samples' standard deviation at each pixel, doubled since ½ is the most.
+    """
+    conditions = view.showcase(x)
+    draws = generator(Stream.PICTURES)
+    noise = torch.randn((SAMPLES_PER_CONDITION, 1, model.latent_dim), generator=draws)
+    noise = noise.expand(-1, len(conditions), -1).to(x.device)
+    samples = view.picture(conditions, model.sample(conditions, noise).mean)
+    given = view.condition(x)
+    if given is None:
+        return samples
+    above, below = [given], [view.picture(x, y), 2 * samples.std(0, correction=0)]
+    if model.first_guess is not None:
+        above.append(view.picture(x, model.first_guess(x).mean))
+    return torch.cat([torch.stack(above), samples, torch.stack(below)])
 
 
 class EarlyStopping(lightning_callbacks.EarlyStopping):
