@@ -88,7 +88,7 @@ def test_the_warm_up_is_in_the_loss_and_not_in_the_elbo(trained: Train, tmp_path
 def test_the_decoder_starts_at_the_mean_of_the_training_data(
     trained: Train, tmp_path: Path, mnist_root: str
 ) -> None:
-    trained(*FROZEN)
+    trained("callbacks=start_at_mean", *FROZEN)
     *_, bias = Run(tmp_path).load_model().decoder.parameters()
     data = build(Run(tmp_path).config["data"], "data")
     data.setup()

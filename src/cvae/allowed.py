@@ -30,6 +30,7 @@ ALLOWED = frozenset(
         "cvae.objectives.Iwae",
         "cvae.training.callbacks.EarlyStopping",
         "cvae.training.callbacks.Pictures",
+        "cvae.training.callbacks.StartAtMean",
         "cvae.training.checkpoints.Checkpoints",
         "cvae.training.schedules.Constant",
         "cvae.training.schedules.Cosine",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from cvae.data.module import Batch, ImageData
+from cvae.data.module import Batch
 from cvae.errors import UserError
 from cvae.metrics import ACTIVE_UNIT, Moments
 from cvae.model import ConditionalVAE
@@ -56,12 +56,6 @@ class Training(LightningModule):
         )
         self._fixed_noise: dict[str, Tensor] = {}
         self.kl_per_dimension = torch.zeros(model.latent_dim)  # at the last validation or test
-
-    def setup(self, stage: str) -> None:
-        """Let the decoder begin at the training data's mean; a checkpoint's weights come after."""
-        if stage == "fit":
-            data: ImageData = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.model.decoder.start_at(data.mean())  # type: ignore[operator]
 
     @property
     def epochs_done(self) -> float:
