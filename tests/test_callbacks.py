@@ -138,5 +138,5 @@ def test_every_precision_trains(trained: Train, accelerator: str, precision: str
         pytest.skip("float16 is for GPUs")
     results = trained(f"trainer.accelerator={accelerator}", f"trainer.precision={precision}")
     assert accelerator.replace("gpu", "cuda") in results["device"]
-    # Five steps from the mean image's 206 nats; a bfloat16 keeps three digits.
-    assert -210 < results["test/elbo"] < -190
+    # Five steps from an untrained net's 784 log 2 = 543 nats; a bfloat16 keeps three digits.
+    assert -560 < results["test/elbo"] < -520
