@@ -88,7 +88,7 @@ def test_the_warm_up_is_in_the_loss_and_not_in_the_elbo(trained: Train, tmp_path
 def test_the_decoder_starts_at_the_mean_of_the_training_data(
     trained: Train, tmp_path: Path, mnist_root: str
 ) -> None:
-    trained(*FROZEN)
+    trained("callbacks=start_at_mean", *FROZEN)
     *_, bias = Run(tmp_path).load_model().decoder.parameters()
     data = build(Run(tmp_path).config["data"], "data")
     data.setup()
@@ -138,5 +138,5 @@ def test_every_precision_trains(trained: Train, accelerator: str, precision: str
         pytest.skip("float16 is for GPUs")
     results = trained(f"trainer.accelerator={accelerator}", f"trainer.precision={precision}")
     assert accelerator.replace("gpu", "cuda") in results["device"]
-    # Five steps from the mean image's 206 nats; a bfloat16 keeps three digits.
-    assert -210 < results["test/elbo"] < -190
+    # Five steps from an untrained net's 784 log 2 = 543 nats; a bfloat16 keeps three digits.
+    assert -560 < results["test/elbo"] < -520

@@ -26,7 +26,7 @@ NAMES = [
     ),
     ("optimizer=sgd", "optimizer=sgd: 'sgd' is not one of adam"),
     ("trainer=tpu", "trainer=tpu: 'tpu' is not one of cpu, ddp_cpu, gpu, multi_gpu, multi_node"),
-    ("callbacks=foo", "callbacks=foo: 'foo' is not one of default, early_stopping"),
+    ("callbacks=foo", "callbacks=foo: 'foo' is not one of default, early_stopping, start_at_mean"),
     ("callbacks=null", "callbacks=null"),
     (
         "experiment=foo",

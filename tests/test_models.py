@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -117,16 +118,17 @@ def test_prior_and_posterior_see_one_guess_of_y_and_the_decoder_sees_none() -> N
     assert (prior, posterior, decoder) == (False, False, True)
 
 
-def test_decoder_and_guess_start_at_the_mean_of_the_data() -> None:
-    arguments = X_SHAPE, Y_SHAPE, NETWORKS["mlp"], learned_prior, BernoulliHead(), D
-    model, mean = conditional_vae(*arguments, guess=True), torch.rand(Y_SHAPE)
+@pytest.mark.parametrize("composition", [vae, conditional_vae, deterministic])
+def test_a_decoder_starts_at_the_mean_of_the_data(composition: Any) -> None:
+    size = {} if composition is deterministic else {"latent_dim": D}
+    arguments = X_SHAPE, Y_SHAPE, NETWORKS["mlp"], fixed_prior, BernoulliHead()
+    model, mean = composition(*arguments, **size), torch.rand(Y_SHAPE)
     for name, weights in model.named_parameters():
         if "weight" in name:
             torch.nn.init.zeros_(weights)  # so that only biases are left
-    model.start_at(mean)
-    x = torch.randn(B, *X_SHAPE)
-    for drawn in (model.sample(x).mean, model.prior.guess(x).mean):  # type: ignore[operator]
-        torch.testing.assert_close(drawn, mean.clamp(1e-3, 1 - 1e-3).expand(B, *Y_SHAPE))
+    model.decoder.start_at(mean)
+    drawn = model.sample(torch.randn(B, *X_SHAPE)).mean
+    torch.testing.assert_close(drawn, mean.clamp(1e-3, 1 - 1e-3).expand(B, *Y_SHAPE))
 
 
 def test_the_stochastic_network_has_no_posterior_but_its_prior() -> None:

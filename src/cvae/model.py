@@ -63,16 +63,6 @@ class ConditionalVAE(nn.Module):
         self.encoder, self.prior, self.decoder = encoder, prior, decoder
         self.latent_dim = latent_dim
 
-    def start_at(self, mean: Tensor) -> None:
-        """Let all that draws y begin, before it is trained, near the data's mean.
-
-        Args:
-            mean: of y over the training data, (*y_shape).
-        """
-        self.decoder.start_at(mean)  # type: ignore[operator]
-        if self.first_guess is not None:
-            self.first_guess.start_at(mean)  # type: ignore[operator]
-
     @property
     def first_guess(self) -> nn.Module | None:
         """p(y|x), whose mean ŷ the prior is given besides x; None if there is none."""

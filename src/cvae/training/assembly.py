@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
-from torch import Tensor
 
 from cvae.build import build
 from cvae.errors import UserError
@@ -51,6 +50,8 @@ def make_module(run: Run, new: bool) -> Training:
     """The model with fresh weights and how to train it; a new run's first guess may be given."""
     config = run.config
     model = run.build_model()
+    if new and config["guess_from"] is not None:
+        _load_guess(model, config["guess_from"])
     return Training(
         model=model,
         objective=build(config["objective"], "objective"),
@@ -59,21 +60,18 @@ def make_module(run: Run, new: bool) -> Training:
         batch_size=config["data"]["batch_size"],
         seed=config["seed"],
         compiled=config["compile"],
-        guess=_guess(config["guess_from"], model) if new and config["guess_from"] else None,
     )
 
 
-def _guess(folder: str, model: ConditionalVAE) -> Mapping[str, Tensor]:
-    """The weights of a run without z, for a model with the same p(y|x) as its first guess."""
-    guess, answer = model.first_guess, find(folder).load_model().decoder
-    if guess is None:
+def _load_guess(model: ConditionalVAE, folder: str) -> None:
+    """Give the model's first guess the weights of a finished run of p(y|x)."""
+    if model.first_guess is None:
         raise UserError(f"guess_from={folder} is for a model with a first guess: model.guess=true")
-    weights = answer.state_dict()
+    answer = find(folder).load_model().decoder
     try:
-        guess.load_state_dict(weights)
+        model.first_guess.load_state_dict(answer.state_dict())
     except RuntimeError as error:
         raise UserError(
             f"guess_from={folder}: not a run of model=deterministic with this network, likelihood "
-            "and data.observed"
+            "and data"
         ) from error
-    return weights

@@ -123,6 +123,18 @@ def _samples(model: ConditionalVAE, view: View, x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([torch.stack(above), samples, torch.stack(below)])
 
 
+class StartAtMean(Callback):
+    """Lets the decoder begin at the training data's mean; a checkpoint's weights come after.
+
+    As Burda et al. 2016 trained: tanh networks otherwise stay at that mean for many epochs.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+            pl_module.model.decoder.start_at(data.mean())
+
+
 class EarlyStopping(lightning_callbacks.EarlyStopping):
     """Lightning's early stopping on what the objective says, once its warm-up has ended.
 

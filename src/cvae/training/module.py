@@ -1,7 +1,7 @@
 """The LightningModule: one step of training, validation and test over any composition."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import torch
 from lightning.pytorch import LightningModule
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from cvae.data.module import Batch, ImageData
+from cvae.data.module import Batch
 from cvae.errors import UserError
 from cvae.metrics import ACTIVE_UNIT, Moments
 from cvae.model import ConditionalVAE
@@ -32,7 +32,6 @@ class Training(LightningModule):
         batch_size: of a training step, over all processes together.
         seed: of the noise of training.
         compiled: whether training steps run under `torch.compile`; validation and test never do.
-        guess: weights that the model's first guess p(y|x) begins with, if not with fresh ones.
     """
 
     def __init__(
@@ -44,13 +43,11 @@ class Training(LightningModule):
         batch_size: int,
         seed: int,
         compiled: bool = False,
-        guess: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self.optimizer, self.schedule = optimizer, schedule
         self.batch_size, self.seed = batch_size, seed
-        self.guess = guess
         self.train_objective = compile_objective(objective) if compiled else objective
         vectors = ("kl_per_dimension", "posterior_mean")
         self.moments = nn.ModuleDict(
@@ -59,14 +56,6 @@ class Training(LightningModule):
         )
         self._fixed_noise: dict[str, Tensor] = {}
         self.kl_per_dimension = torch.zeros(model.latent_dim)  # at the last validation or test
-
-    def setup(self, stage: str) -> None:
-        """Let the model begin at the training data's mean; a checkpoint's weights come after."""
-        if stage == "fit":
-            data: ImageData = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.model.start_at(data.mean())
-            if self.guess is not None:
-                self.model.first_guess.load_state_dict(self.guess)  # type: ignore[union-attr]
 
     @property
     def epochs_done(self) -> float:
