@@ -75,7 +75,7 @@ def test_given_arguments_join_those_of_the_config() -> None:
 
 def test_partial_waits_for_its_other_arguments() -> None:
     node = {"_target_": "cvae.models.fixed_prior", "_partial_": True}
-    prior = build(node, "prior")(x_shape=(3,), latent_dim=5, networks=None)
+    prior = build(node, "prior")([(3,)], latent_dim=5, networks=None)
     assert prior(torch.zeros(2, 3)).mean.shape == (2, 5)
 
 

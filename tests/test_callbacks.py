@@ -119,9 +119,15 @@ def test_a_run_that_never_validated_tests_its_last_weights_and_says_so(
     assert "last weights" in caplog.text
 
 
-def test_a_run_that_diverges_says_so(trained: Train) -> None:
+@pytest.mark.parametrize("model", ["cvae_learned_prior", "deterministic"])
+def test_a_run_that_diverges_says_so(trained: Train, model: str) -> None:
     with pytest.raises(UserError, match=r"epoch 1, step \d+: .*loss not finite; largest"):
-        trained("optimizer.lr=1e30", "schedule=constant", "trainer.limit_train_batches=20")
+        trained(
+            f"model={model}",
+            "optimizer.lr=1e30",
+            "schedule=constant",
+            "trainer.limit_train_batches=20",
+        )
 
 
 def test_a_run_without_a_step_is_refused(trained: Train) -> None:

@@ -85,12 +85,12 @@ def test_runs_of_different_quadrants_are_not_averaged(make: Make) -> None:
 def test_seeds_are_averaged_and_settings_are_not(make: Make) -> None:
     """-90, -92, -97: mean -93, deviations 3, 1, -4, so sqrt(26 / 2) = 3.606."""
     runs = [make(f"a{s}", e, f"seed={s}") for s, e in enumerate((-90.0, -92.0, -97.0))]
-    wide = make("wide", -80.0, "model.latent_dim=32", "seed=5")
+    wide = make("wide", -80.0, "model.latent_dim=128", "seed=5")
     comparison = of(wide, *runs)
     assert comparison.keys == ["model.latent_dim"]
     assert cells(comparison) == [
         {
-            "model.latent_dim": "4",
+            "model.latent_dim": "64",
             "n": "3",
             "elbo": "-93.00 ± 3.61",
             "reconstruction": "-73.00 ± 3.61",
@@ -100,7 +100,7 @@ def test_seeds_are_averaged_and_settings_are_not(make: Make) -> None:
             "wall seconds": "12 ± 0",
         },
         {
-            "model.latent_dim": "32",
+            "model.latent_dim": "128",
             "n": "1",
             "elbo": "-80.00 ± –",
             "reconstruction": "-60.00 ± –",
@@ -255,7 +255,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(make: Make) -> None:
             "model.latnt_dim",
             "--group-by model.latnt_dim: 'latnt_dim' is not one of guess, latent_dim; ",
         ),
-        ("model._target_", "'_target_' is not one of latent_dim"),
+        ("model._target_", "'_target_' is not one of guess, latent_dim"),
         ("seed.x", "'x' does not exist"),
     ):
         with pytest.raises(UserError, match=key.split(".")[0]) as caught:

@@ -175,6 +175,20 @@ def test_grey_densities_convolutions_and_runs_without_validation_are_measured(
     assert "it has no --split val" in command.output
 
 
+def test_a_network_without_z_has_its_likelihood_for_an_estimate(
+    evaluate: Evaluate, reference: Callable[..., Path]
+) -> None:
+    folder = reference("data=quadrants", "model=deterministic")
+    command = evaluate(folder, "--num-samples", "10")
+    assert command.status == 0, command.output
+    found = _results(folder)
+    for estimate in found["nll"].values():
+        # float32 densities of some hundred nats, summed in another order
+        assert estimate["mean"] == pytest.approx(-found["elbo"]["mean"], rel=1e-6)
+        assert estimate["monte_carlo_error"] == pytest.approx(0, abs=1e-6)
+    assert found["latent"]["active_units"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -24,9 +24,21 @@ def rows(folder: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_fifty_steps_have_the_same_terms_on_two_processes(begin: Begin, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param((), id="default"),
+        # of weights that two densities share, and of an objective with two draws
+        pytest.param(("model=gsnn",), id="gsnn", marks=pytest.mark.slow),
+        pytest.param(("model.guess=true", "objective=hybrid"), id="guess", marks=pytest.mark.slow),
+        pytest.param(("model=deterministic",), id="deterministic", marks=pytest.mark.slow),
+    ],
+)
+def test_fifty_steps_have_the_same_terms_on_two_processes(
+    begin: Begin, tmp_path: Path, model: tuple[str, ...]
+) -> None:
     """An epoch a step, so that the table has a row a step."""
-    steps = ("trainer.limit_train_batches=1", "trainer.max_epochs=50")
+    steps = ("trainer.limit_train_batches=1", "trainer.max_epochs=50", *model)
     one, two = tmp_path / "one", tmp_path / "two"
     for folder, trainer in ((one, "trainer=cpu"), (two, TWO)):
         command = begin(folder, *steps, trainer).wait()

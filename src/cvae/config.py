@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cvae.build import check_targets
 from cvae.errors import UserError
-from cvae.ranges import Name, Node, PartialNode, Seed, Text, check_values
+from cvae.ranges import Name, Node, PartialNode, Seed, check_values
 
 Config = Mapping[str, Any]
 SHORTHAND = "_shorthand_"
@@ -18,7 +18,6 @@ ROOT: Config = {
     "name": Name,
     "seed": Seed,
     "compile": bool,
-    "guess_from": Text | None,
     "data": Node,
     "network": Node,
     "likelihood": Node,

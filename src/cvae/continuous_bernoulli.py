@@ -30,6 +30,12 @@ class ContinuousBernoulli(Distribution):
         self.logits = logits
         super().__init__(logits.shape, validate_args=False)
 
+    def expand(
+        self, batch_shape: Sequence[int], _instance: Distribution | None = None
+    ) -> "ContinuousBernoulli":
+        """As torch's distributions do."""
+        return ContinuousBernoulli(self.logits.expand(batch_shape))
+
     @property
     def mean(self) -> Tensor:
         """1 / (1 − exp(−η)) − 1 / η, and 1/2 + η/12 − η³/720 + … near 0."""

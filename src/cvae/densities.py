@@ -208,7 +208,7 @@ class PriorAsPosterior(nn.Module):
 class WithGuess(nn.Module):
     """p(· | x, ŷ, rest), where ŷ is the mean of a first guess p(y|x).
 
-    Source: Sohn et al. 2015, section 4.1.
+    Source: Sohn et al. 2015, the recurrent connection.
 
     Args:
         guess: p(y|x), called as guess(x).
@@ -224,14 +224,15 @@ class WithGuess(nn.Module):
 
 
 class WithoutLatent(nn.Module):
-    """p(y|x) as a decoder p(y|x,z), for a z of no dimension, or as a density of x alone."""
+    """p(y|x) as a decoder p(y|x,z): computed once for x (B, …), whatever z (…, B, d) is."""
 
     def __init__(self, density: nn.Module) -> None:
         super().__init__()
         self.density = density
 
-    def forward(self, x: Tensor, z: Tensor | None = None) -> Distribution:
-        return self.density(x, x.new_empty(len(x), 0) if z is None else z)
+    def forward(self, x: Tensor, z: Tensor) -> Distribution:
+        density: Distribution = self.density(x)
+        return density.expand(z.shape[:-1])
 
     def start_at(self, mean: Tensor) -> None:
         """As the density itself does."""

@@ -16,7 +16,7 @@ from cvae.command import log_mistake, run_command
 from cvae.data.module import Examples, ImageData
 from cvae.errors import UserError
 from cvae.evaluation.bounds import bounds
-from cvae.evaluation.evidence import REPEATS, shape_of_chunk
+from cvae.evaluation.evidence import shape_of_chunk
 from cvae.evaluation.generation import Generation, sampled_pictures
 from cvae.evaluation.judge import judge_of, pictures
 from cvae.evaluation.latents import latents
@@ -60,8 +60,6 @@ def evaluate(
         raise UserError(f"{run.folder} was trained on all images: it has no --split val")
     examples = data.examples(split)
     x, y = examples.x.to(device), examples.y.to(device)
-    if not model.latent_dim:
-        num_samples = REPEATS  # each of which is log p(y|x) itself
     use = latents(model, x, y)
     results: dict[str, Any] = {
         "name": run.config["name"],

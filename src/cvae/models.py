@@ -30,7 +30,7 @@ from cvae.densities import (
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.networks import Networks, Shape
-from cvae.ranges import Size
+from cvae.ranges import Size, Text
 
 
 class PriorFactory(Protocol):
@@ -56,18 +56,20 @@ def conditional_vae(
     prior: PriorFactory,
     likelihood: Head,
     latent_dim: Size,
-    guess: bool = False,
+    guess: bool | Text = False,
 ) -> ConditionalVAE:
     """q(z|x,y), the given prior, p(y|x,z).
 
-    With a guess, q(z|x,ŷ,y) and p(z|x,ŷ), where ŷ is the mean of a network p(y|x) that is trained
-    together with them.
+    With a guess, q(z|x,ŷ,y) and p(z|x,ŷ), where ŷ is the mean of a network p(y|x). It learns from
+    the loss of the others, or, where the guess names a folder, is the network that was trained
+    there and stays as it is.
     """
     given = [x_shape, y_shape] if guess else [x_shape]
     encoder: nn.Module = _gaussian([*given, y_shape], latent_dim, networks)
     density = prior(given, latent_dim, networks)
     if guess:
-        first = deterministic(x_shape, y_shape, networks, fixed_prior, likelihood).decoder
+        first = _likelihood([x_shape], y_shape, networks, likelihood)
+        first.requires_grad_(guess is True)
         encoder, density = WithGuess(first, encoder), WithGuess(first, density)
     return ConditionalVAE(
         encoder=encoder,
@@ -111,7 +113,7 @@ def deterministic(
     return ConditionalVAE(
         encoder=PriorAsPosterior(nothing),
         prior=nothing,
-        decoder=WithoutLatent(_likelihood([x_shape, (0,)], y_shape, networks, likelihood)),
+        decoder=WithoutLatent(_likelihood([x_shape], y_shape, networks, likelihood)),
         latent_dim=0,
     )
 

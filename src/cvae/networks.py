@@ -249,4 +249,4 @@ def _coarse(sides: Shape, channels: Sequence[int]) -> Shape:
 def _apply(module: nn.Module, tensor: Tensor, ndim: int) -> Tensor:
     """Apply a module that takes one leading dimension to a tensor with any number of them."""
     leading = tensor.shape[:-ndim]
-    return module(tensor.reshape(prod(leading), *tensor.shape[-ndim:])).unflatten(0, leading)
+    return module(tensor.reshape(-1, *tensor.shape[-ndim:])).unflatten(0, leading)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from cvae.densities import reparameterize
 from cvae.model import ConditionalVAE, Elbo
 from cvae.ranges import NonNegative, Size, Weight
 
@@ -175,6 +176,6 @@ class Hybrid:
     ) -> Terms:
         """The terms of a batch, `from_prior` the second; arguments as in `BetaElbo`."""
         elbo = model.elbo(x, y, noise[:1])
-        from_prior = model.sample(x, noise[1]).log_prob(y)
+        from_prior = model.decoder(x, reparameterize(elbo.prior, noise[1])).log_prob(y)
         hybrid = self.alpha * elbo.elbo + (1 - self.alpha) * from_prior
         return Terms(loss=-hybrid, elbo=elbo, own={"from_prior": from_prior, "hybrid": hybrid})

@@ -1,11 +1,14 @@
 """What Lightning needs for a run, put together from its config: the module and the trainer."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 
 from cvae.build import build
+from cvae.config import Config
+from cvae.densities import WithoutLatent
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.run import Run, find
@@ -47,11 +50,12 @@ def make_trainer(run: Run, recorder: Recorder, begun: Mapping[str, Any] | None) 
 
 
 def make_module(run: Run, new: bool) -> Training:
-    """The model with fresh weights and how to train it; a new run's first guess may be given."""
+    """How to train the model, which begins with fresh weights, but for a first guess if new."""
     config = run.config
     model = run.build_model()
-    if new and config["guess_from"] is not None:
-        _load_guess(model, config["guess_from"])
+    guess = config["model"].get("guess")
+    if new and isinstance(guess, str):
+        _load_guess(model, run, guess)
     return Training(
         model=model,
         objective=build(config["objective"], "objective"),
@@ -63,15 +67,25 @@ def make_module(run: Run, new: bool) -> Training:
     )
 
 
-def _load_guess(model: ConditionalVAE, folder: str) -> None:
-    """Give the model's first guess the weights of a finished run of p(y|x)."""
-    if model.first_guess is None:
-        raise UserError(f"guess_from={folder} is for a model with a first guess: model.guess=true")
-    answer = find(folder).load_model().decoder
-    try:
-        model.first_guess.load_state_dict(answer.state_dict())
-    except RuntimeError as error:
-        raise UserError(
-            f"guess_from={folder}: not a run of model=deterministic with this network, likelihood "
-            "and data"
-        ) from error
+def _load_guess(model: ConditionalVAE, run: Run, folder: str) -> None:
+    """Give the model's first guess the weights of a finished run of p(y|x).
+
+    Raises:
+        UserError: the folder holds none, or one of other networks, another likelihood or data.
+    """
+    answer = find(str(Path(folder).resolve()))  # a folder: not `latest`, which may be any
+    wanted, found = _answers(run.config), _answers(answer.config)
+    if differing := [key for key in wanted if wanted[key] != found[key]]:
+        raise UserError(f"model.guess={folder} is a run with another {', '.join(differing)}")
+    decoder = answer.load_model().decoder
+    if model.first_guess is None or not isinstance(decoder, WithoutLatent):
+        raise UserError(f"model.guess={folder} is not a run of model=deterministic")
+    model.first_guess.load_state_dict(decoder.density.state_dict())
+
+
+def _answers(config: Config) -> dict[str, Any]:
+    """What of a config decides which p(y|x) is learned."""
+    return {
+        **{key: config[key] for key in ("network", "likelihood")},
+        **{f"data.{key}": config["data"].get(key) for key in ("source", "view", "binarize")},
+    }

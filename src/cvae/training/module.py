@@ -153,12 +153,13 @@ class Training(LightningModule):
         broken = [name for name, value in values if not value.isfinite().all()]
         densities = {"q(z|x,y)": terms.elbo.posterior, "p(z|x)": terms.elbo.prior}
         scales = (
-            f"{name} {density.stddev.detach().log().max().item():.3g}"
+            f"of {name} {density.stddev.detach().log().max().item():.3g}"
             for name, density in densities.items()
+            if self.model.latent_dim
         )
         return (
             f"training diverged in epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
-            f"{', '.join(broken)} not finite; largest log-scale of {', of '.join(scales)}; the "
+            f"{', '.join(broken)} not finite; largest log-scale {', '.join(scales) or '–'}; the "
             "last checkpoint is kept; try a lower optimizer.lr"
         )
 
