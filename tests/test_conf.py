@@ -107,9 +107,9 @@ def test_every_model_completes_quadrants(
     run.begin()
     # two steps from an untrained net's 196 log 2 = 136 nats
     assert -145 < fit(run)["test/elbo"] < -130
-    _, height = Image.open(tmp_path / "pictures" / "samples.png").size
     rows = 14 if word == GUESS else 13  # x, the guess, ten samples, y, their deviation
-    assert height == 2 * (rows * (28 + 2) + 2)
+    with Image.open(tmp_path / "pictures" / "samples.png") as picture:
+        assert picture.height == 2 * (rows * (28 + 2) + 2)
 
 
 def test_a_first_guess_from_a_folder_stays_as_it_was_trained_there(
