@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from cvae.training.schedules import Constant, Cosine, Exponential
+from cvae.training.schedules import Constant, Cosine
 
 
 def test_constant_is_one_throughout() -> None:
@@ -33,12 +33,6 @@ def test_cosine_without_a_warmup_falls_from_one_to_zero() -> None:
     assert factors[0] == 1
     assert factors[-1] == pytest.approx(0, abs=1e-12)
     assert factors == sorted(factors, reverse=True)
-
-
-@pytest.mark.parametrize(("done", "factor"), [(0, 1), (0.5, 0.1), (1, 0.01), (1.1, 0.01)])
-def test_exponential_by_hand(done: float, factor: float) -> None:
-    # float64's rounding
-    assert Exponential(final=0.01)(done) == pytest.approx(factor, abs=1e-12)
 
 
 @pytest.mark.parametrize("warmup", [0.02, 0.5, 0.99])

@@ -38,7 +38,6 @@ ALLOWED = frozenset(
         "cvae.training.checkpoints.Checkpoints",
         "cvae.training.schedules.Constant",
         "cvae.training.schedules.Cosine",
-        "cvae.training.schedules.Exponential",
         "lightning.pytorch.Trainer",
         "lightning.pytorch.loggers.TensorBoardLogger",
         "torch.optim.Adam",

@@ -44,13 +44,12 @@ Positive = Annotated[Finite, Gt(0)]
 NonNegative = Annotated[Finite, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Weight = Annotated[float, Ge(0), Le(1)]
-Factor = Annotated[float, Gt(0), Le(1)]
 Size = Annotated[int, Gt(0)]
 Count = Annotated[int, Ge(0)]
 Sizes = Annotated[list[Size], Len(1)]
 Text = Annotated[str, Len(1)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]
-Share = Size | Factor  # so many of something, or such a part of it
+Share = Size | Annotated[float, Gt(0), Le(1)]  # so many of something, or such a part of it
 Duration = Annotated[str, _like(r"\d\d:\d\d:\d\d:\d\d", "DD:HH:MM:SS")]
 # of a run, and so of its folder below outputs/
 Name = Annotated[

@@ -2,7 +2,7 @@
 
 import math
 
-from cvae.ranges import Factor, Fraction
+from cvae.ranges import Fraction
 
 
 class Constant:
@@ -30,17 +30,3 @@ class Cosine:
             return done / self.warmup
         angle = math.pi * min(1.0, (done - self.warmup) / (1 - self.warmup))
         return self.final + (1 - self.final) * (1 + math.cos(angle)) / 2
-
-
-class Exponential:
-    """The factor `final` to the power of the fraction done: most of training at low rates.
-
-    Args:
-        final: the factor at the end.
-    """
-
-    def __init__(self, final: Factor) -> None:
-        self.final = final
-
-    def __call__(self, done: float) -> float:
-        return self.final ** min(1.0, done)
