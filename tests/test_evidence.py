@@ -190,13 +190,35 @@ def test_every_example_gets_k_samples_whatever_fits_at_once(
     weigh = counting(seen, sizes)
     found = estimate(weigh, Told(), x, -x, k, advance=told.append)
     assert (seen == k).all()
-    assert told == sizes
-    assert sum(told) == 7 * k
+    assert sum(told) == sum(sizes) == 7 * k
     assert max(sizes) <= rows
     assert found.log_means.shape == (REPEATS, 7)
     # a mean of equal weights; float32 x / 10
     torch.testing.assert_close(found.nll, -x.double() / 10, rtol=0, atol=1e-6)
     torch.testing.assert_close(found.reconstruction, x.double() + 0.5, rtol=0, atol=1e-6)
+
+
+def test_the_number_of_threads_changes_no_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence_module, "ROWS", 10)
+    model, found = linear_gaussian("learned"), []
+    data = drawn_from(model)
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(estimate(from_posterior, model, *data, num_samples=50))
+    for other in found[1:]:
+        assert torch.equal(other.log_means, found[0].log_means)
+        assert torch.equal(other.log_squares, found[0].log_squares)
+        assert torch.equal(other.reconstruction, found[0].reconstruction)
+
+
+def test_what_goes_wrong_in_a_part_ends_the_whole_and_gives_the_threads_back() -> None:
+    def weigh(*_: object) -> tuple[Tensor, Tensor]:
+        raise UserError("in a thread")
+
+    model, threads = linear_gaussian("learned"), torch.get_num_threads()
+    with pytest.raises(UserError, match="in a thread"):
+        estimate(weigh, model, *drawn_from(model), num_samples=50)
+    assert torch.get_num_threads() == threads
 
 
 def test_chunks_have_noise_of_their_own_and_a_seed_says_all(

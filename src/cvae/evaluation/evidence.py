@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from cvae.errors import UserError
+from cvae.evaluation.parallel import in_parallel
 from cvae.metrics import mean_and_error
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
@@ -125,8 +126,8 @@ def estimate(
 ) -> Evidence:
     """Estimate −log p(y|x) for each example with K samples of z.
 
-    Memory is bounded by ROWS decoded z at once. The same seed gives the same number on the same
-    kind of device.
+    Memory is bounded by ROWS decoded z at once on each thread. The same seed gives the same number
+    on the same kind of device, however many threads there are.
 
     Args:
         weigh: `from_posterior` or `from_prior`.
@@ -140,30 +141,42 @@ def estimate(
     Raises:
         UserError: K cannot be divided among the repeats.
     """
-    group, (_, size) = num_samples // REPEATS, shape_of_chunk(num_samples)
+    _, size = shape_of_chunk(num_samples)
+
+    def part(start: int) -> tuple[Tensor, Tensor, Tensor]:
+        stop = start + size
+        draws = generator(Stream.EVIDENCE, seed, start, device=x.device)
+        return _weigh_part(weigh, model, x[start:stop], y[start:stop], num_samples, draws)
+
     log_means, log_squares, reconstruction = [], [], []
-    with torch.inference_mode():
-        for start in range(0, len(x), size):
-            part = x[start : start + size], y[start : start + size]
-            draws = generator(Stream.EVIDENCE, seed, start, device=x.device)
-            repeats, squares = [], []
-            total = torch.zeros(len(part[0]), dtype=torch.float64, device=x.device)
-            for _ in range(REPEATS):
-                log_sum = log_square = torch.full_like(total, -math.inf)
-                for noise in _noise(group, len(part[0]), model.latent_dim, draws):
-                    log_likelihood, log_weights = weigh(model, *part, noise)
-                    log_weights = log_weights.double()
-                    log_sum = log_sum.logaddexp(log_weights.logsumexp(0))
-                    log_square = log_square.logaddexp((2 * log_weights).logsumexp(0))
-                    total += log_likelihood.sum(0, dtype=torch.float64)
-                    advance(noise.shape[0] * noise.shape[1])
-                repeats.append(log_sum - math.log(group))
-                squares.append(log_square)
-            log_means.append(torch.stack(repeats))
-            log_squares.append(torch.stack(squares))
-            reconstruction.append(total / num_samples)
+    for means, squares, mean in in_parallel(part, range(0, len(x), size), x.device):
+        log_means.append(means)
+        log_squares.append(squares)
+        reconstruction.append(mean)
+        advance(len(mean) * num_samples)
     parts = (torch.cat(log_means, 1), torch.cat(log_squares, 1), torch.cat(reconstruction))
     return Evidence(*parts, num_samples)
+
+
+@torch.inference_mode()
+def _weigh_part(
+    weigh: Weigh, model: ConditionalVAE, x: Tensor, y: Tensor, num_samples: int, draws: Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`log_means`, `log_squares` and `reconstruction` of an `Evidence`, for some examples."""
+    group = num_samples // REPEATS
+    repeats, squares = [], []
+    total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    for _ in range(REPEATS):
+        log_sum = log_square = torch.full_like(total, -math.inf)
+        for noise in _noise(group, len(x), model.latent_dim, draws):
+            log_likelihood, log_weights = weigh(model, x, y, noise)
+            log_weights = log_weights.double()
+            log_sum = log_sum.logaddexp(log_weights.logsumexp(0))
+            log_square = log_square.logaddexp((2 * log_weights).logsumexp(0))
+            total += log_likelihood.sum(0, dtype=torch.float64)
+        repeats.append(log_sum - math.log(group))
+        squares.append(log_square)
+    return torch.stack(repeats), torch.stack(squares), total / num_samples
 
 
 def shape_of_chunk(num_samples: int) -> tuple[int, int]:
@@ -178,9 +191,7 @@ def shape_of_chunk(num_samples: int) -> tuple[int, int]:
     return min(group, ROWS), max(1, ROWS // group)
 
 
-def _noise(
-    samples: int, examples: int, latent_dim: int, draws: torch.Generator
-) -> Iterator[Tensor]:
+def _noise(samples: int, examples: int, latent_dim: int, draws: Generator) -> Iterator[Tensor]:
     """ε for so many samples of each example, (k, B, d) with at most ROWS of k·B at once."""
     most = max(1, ROWS // examples)
     for done in range(0, samples, most):
