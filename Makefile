@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all benchmark lint format clean
+.PHONY: help setup train test test-slow benchmark lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,8 +25,8 @@ train: $(READY)  ## train the learned-prior CVAE on MNIST; ARGS='model=vae …' 
 test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(READY)  ## every test, the slow ones too
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+test-slow: $(READY)  ## the slow tests: kills, signals, several processes
+	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
 
 benchmark: $(READY)  ## a training step's speed against a bare loop and the floor
 	$(BIN)/python -m cvae.benchmark $(ARGS)
