@@ -110,8 +110,7 @@ def reference(
     def trained(*overrides: str) -> Path:
         if overrides not in folders:
             folder = tmp_path_factory.mktemp("reference")
-            small = () if "model=deterministic" in overrides else ("model.latent_dim=4",)
-            command = begin(folder, *small, *overrides).wait()
+            command = begin(folder, *overrides).wait()
             assert command.status == 0, command.output
             folders[overrides] = folder
         return folders[overrides]

@@ -26,6 +26,17 @@ def evaluate(warm: Warm, judged: Path) -> Evaluate:
     return run
 
 
+@pytest.fixture(scope="module", name="reference")
+def small(reference: Callable[..., Path]) -> Callable[..., Path]:
+    """With few latent dimensions: what is measured for each takes time."""
+
+    def trained(*overrides: str) -> Path:
+        size = () if "model=deterministic" in overrides else ("model.latent_dim=4",)
+        return reference(*size, *overrides)
+
+    return trained
+
+
 @pytest.fixture(scope="module")
 def evaluated(evaluate: Evaluate, reference: Callable[..., Path]) -> tuple[Path, str]:
     folder = reference()
