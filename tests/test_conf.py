@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,29 @@ def test_a_first_guess_from_a_folder_stays_as_it_was_trained_there(
     assert guess is not None
     for name, weights in guess.state_dict().items():
         assert torch.equal(weights, given[name])
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (["model=deterministic", "network.hidden=[8]"], "is a run with another network"),
+        (["model=deterministic", "data.observed=2"], "is a run with another data.view"),
+        (["model=gsnn"], "is not a run of model=deterministic"),
+        (["model=deterministic", "trainer.max_epochs=0"], "has not come to its end"),
+    ],
+)
+def test_a_first_guess_of_anything_else_is_refused(
+    compose: Compose, tmp_path: Path, mnist_root: str, answer: list[str], said: str
+) -> None:
+    words = (*TWO_STEPS, "data=quadrants", f"data.root={mnist_root}")
+    first = Run(tmp_path / "answer", compose(*words, *answer))
+    first.begin()
+    with suppress(UserError):  # nothing was trained
+        fit(first)
+    run = Run(tmp_path / "run", compose(*words, f"model.guess={first.folder}"))
+    run.begin()
+    with pytest.raises(UserError, match=said):
+        fit(run)
 
 
 def test_a_shorthand_is_in_the_run_where_it_belongs_and_nowhere_else(compose: Compose) -> None:

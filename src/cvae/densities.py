@@ -162,19 +162,23 @@ class ConditionalDensity(nn.Module):
         return self.head.joint(self.head(*parameters), self.event_ndim, validate_args=False)
 
 
-class Unconditional(nn.Module):
-    """A density that is handed the condition x and ignores it: p(· | x, rest) = p(· | rest)."""
+class Wrapped(nn.Module):
+    """A density that is another one, given less than it is handed."""
 
     def __init__(self, density: nn.Module) -> None:
         super().__init__()
         self.density = density
 
-    def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
-        return self.density(*rest)
-
     def start_at(self, mean: Tensor) -> None:
         """As the density itself does."""
         self.density.start_at(mean)  # type: ignore[operator]  # a conditional density
+
+
+class Unconditional(Wrapped):
+    """Handed the condition x, it ignores it: p(· | x, rest) = p(· | rest)."""
+
+    def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
+        return self.density(*rest)
 
 
 class StandardNormal(nn.Module):
@@ -223,20 +227,12 @@ class WithGuess(nn.Module):
         return self.density(x, self.guess(x).mean, *rest)
 
 
-class WithoutLatent(nn.Module):
+class WithoutLatent(Wrapped):
     """p(y|x) as a decoder p(y|x,z): computed once for x (B, …), whatever z (…, B, d) is."""
-
-    def __init__(self, density: nn.Module) -> None:
-        super().__init__()
-        self.density = density
 
     def forward(self, x: Tensor, z: Tensor) -> Distribution:
         density: Distribution = self.density(x)
         return density.expand(z.shape[:-1])
-
-    def start_at(self, mean: Tensor) -> None:
-        """As the density itself does."""
-        self.density.start_at(mean)  # type: ignore[operator]  # a conditional density
 
 
 def reparameterize(density: Distribution, noise: Tensor) -> Tensor:

@@ -71,9 +71,12 @@ def _load_guess(model: ConditionalVAE, run: Run, folder: str) -> None:
     """Give the model's first guess the weights of a finished run of p(y|x).
 
     Raises:
-        UserError: the folder holds none, or one of other networks, another likelihood or data.
+        UserError: the folder holds none, one that has not ended, or one of other networks, another
+            likelihood or data.
     """
     answer = find(str(Path(folder).resolve()))  # a folder: not `latest`, which may be any
+    if not answer.metrics.is_file():
+        raise UserError(f"model.guess={folder} is a run that has not come to its end")
     wanted, found = _answers(run.config), _answers(answer.config)
     if differing := [key for key in wanted if wanted[key] != found[key]]:
         raise UserError(f"model.guess={folder} is a run with another {', '.join(differing)}")

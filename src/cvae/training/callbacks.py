@@ -109,12 +109,12 @@ def _samples(model: ConditionalVAE, view: View, x: Tensor, y: Tensor) -> Tensor:
     Where x is a picture, it and the first guess of y, if there is one, stand above the samples, and
     below them y and the samples' standard deviation at each pixel, doubled since ½ is the most.
     """
-    conditions = view.showcase(x)
+    given = view.condition(x)
+    conditions = view.showcase(x) if given is None else x  # columns are examples there
     draws = generator(Stream.PICTURES)
     noise = torch.randn((SAMPLES_PER_CONDITION, 1, model.latent_dim), generator=draws)
     noise = noise.expand(-1, len(conditions), -1).to(x.device)
     samples = view.picture(conditions, model.sample(conditions, noise).mean)
-    given = view.condition(x)
     if given is None:
         return samples
     above, below = [given], [view.picture(x, y), 2 * samples.std(0, correction=0)]
