@@ -11,11 +11,11 @@ import torch
 
 from cvae.allowed import allow
 from cvae.build import build
-from cvae.checkpoint import read_checkpoint
 from cvae.command import log_mistake, run_command
 from cvae.data.module import Examples, ImageData
 from cvae.errors import UserError
 from cvae.evaluation.bounds import bounds
+from cvae.evaluation.data import data_of
 from cvae.evaluation.evidence import shape_of_chunk
 from cvae.evaluation.generation import Generation, sampled_pictures
 from cvae.evaluation.judge import judge_of, pictures
@@ -55,7 +55,7 @@ def evaluate(
             K cannot be divided.
     """
     model = run.load_model().to(device)
-    data = _data(run, root)
+    data = data_of(run, root)
     if split == "val" and not data.has_validation:
         raise UserError(f"{run.folder} was trained on all images: it has no --split val")
     examples = data.examples(split)
@@ -84,20 +84,6 @@ def evaluate(
     path = run.evaluation if split == "test" else run.folder / "evaluation_val.json"
     write_atomically(path, json.dumps(results, indent=2).encode())
     return results
-
-
-def _data(run: Run, root: str | None) -> ImageData:
-    """The run's data, read.
-
-    Raises:
-        UserError: a file has been altered since the run was trained.
-    """
-    config = run.config["data"]
-    data: ImageData = build(config if root is None else {**config, "root": root}, "data")
-    data.prepare_data()
-    data.setup()
-    data.load_state_dict(read_checkpoint(run.checkpoint(run.weights))[type(data).__qualname__])
-    return data
 
 
 def _generation(

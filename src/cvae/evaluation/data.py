@@ -1,0 +1,24 @@
+"""The data that a finished run was trained on, read again."""
+
+from cvae.build import build
+from cvae.checkpoint import read_checkpoint
+from cvae.data.module import ImageData
+from cvae.run import Run
+
+
+def data_of(run: Run, root: str | None = None) -> ImageData:
+    """A run's data, read.
+
+    Args:
+        run: trained.
+        root: where the files are now, if not where the run had them.
+
+    Raises:
+        UserError: a file has been altered since the run was trained.
+    """
+    config = run.config["data"]
+    data: ImageData = build(config if root is None else {**config, "root": root}, "data")
+    data.prepare_data()
+    data.setup()
+    data.load_state_dict(read_checkpoint(run.checkpoint(run.weights))[type(data).__qualname__])
+    return data
