@@ -20,6 +20,7 @@ class Stream(IntEnum):
     EVIDENCE = 6
     GENERATION = 7
     AGGREGATE = 8
+    SAMPLES = 9
 
 
 def generator(

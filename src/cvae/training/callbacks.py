@@ -12,11 +12,12 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.utils import make_grid, save_image
 
 from cvae.data.module import ImageData
 from cvae.data.views import View
 from cvae.errors import UserError
+from cvae.files import write_atomically
+from cvae.grid import grid, png, sample_rows
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 from cvae.ranges import NonNegative, Size
@@ -85,9 +86,8 @@ class Pictures(Callback):
     @rank_zero_only
     def _save(self, trainer: Trainer, pl_module: Any) -> None:
         folder = Path(trainer.default_root_dir) / "pictures"
-        folder.mkdir(exist_ok=True)
         for name, picture in self.draw(trainer, pl_module).items():
-            save_image(picture, folder / f"{name}.png")
+            write_atomically(folder / f"{name}.png", png(picture))
 
     @torch.no_grad()
     def draw(self, trainer: Trainer, pl_module: Any) -> dict[str, Tensor]:
@@ -98,29 +98,18 @@ class Pictures(Callback):
         reconstructed = model.decoder(x, model.encoder(x, y).mean).mean
         rows = [data.view.picture(x, y), data.view.picture(x, reconstructed)]
         return {
-            "reconstructions": _grid(torch.stack(rows)),
-            "samples": _grid(_samples(model, data.view, x, y)),
+            "reconstructions": grid(torch.stack(rows)),
+            "samples": grid(_samples(model, data.view, x, y)),
         }
 
 
 def _samples(model: ConditionalVAE, view: View, x: Tensor, y: Tensor) -> Tensor:
-    """Pictures (R, B, 1, H, W): a column is a condition, a row is one z-noise for all of them.
-
-    Where x is a picture, it and the first guess of y, if there is one, stand above the samples, and
-    below them y and the samples' standard deviation at each pixel, doubled since ½ is the most.
-    """
-    given = view.condition(x)
-    conditions = view.showcase(x) if given is None else x  # columns are examples there
+    """Rows of samples, each of one z-noise for all conditions, which a view may choose itself."""
+    conditions = view.showcase(x) if view.condition(x) is None else x
     draws = generator(Stream.PICTURES)
     noise = torch.randn((SAMPLES_PER_CONDITION, 1, model.latent_dim), generator=draws)
     noise = noise.expand(-1, len(conditions), -1).to(x.device)
-    samples = view.picture(conditions, model.sample(conditions, noise).mean)
-    if given is None:
-        return samples
-    above, below = [given], [view.picture(x, y), 2 * samples.std(0, correction=0)]
-    if model.first_guess is not None:
-        above.append(view.picture(x, model.first_guess(x).mean))
-    return torch.cat([torch.stack(above), samples, torch.stack(below)])
+    return sample_rows(model, view, conditions, model.sample(conditions, noise).mean, y)
 
 
 class StartAtMean(Callback):
@@ -173,9 +162,3 @@ class EarlyStopping(lightning_callbacks.EarlyStopping):
 
 def _boards(trainer: Trainer) -> list[SummaryWriter]:
     return [logger.experiment for logger in trainer.loggers]  # type: ignore[attr-defined]
-
-
-def _grid(rows: Tensor) -> Tensor:
-    """Pictures of (rows, columns, 1, H, W) as one picture (3, H', W'), each pixel twice as big."""
-    grid = make_grid(rows.flatten(0, 1).float().clamp(0, 1).cpu(), nrow=rows.shape[1])
-    return grid.repeat_interleave(2, -1).repeat_interleave(2, -2)
