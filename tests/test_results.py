@@ -40,6 +40,8 @@ def _evaluate(folder: Path, mean: float, num_samples: int = 5000) -> None:
         "num_samples": num_samples,
         "density": "log-probability of 0/1 pixels",
         "nll": {"importance": {**NLL, "mean": mean}, "prior": {"mean": 130.0}},
+        "elbo": {"mean": -101.0},
+        "judge": {"accuracy": 0.75},
         "latent": {"active_units": 4},
         "data": {"folder": "/somewhere", "name": "mnist"},
     }
@@ -91,7 +93,7 @@ def test_a_row_has_the_published_number_beside_ours(finished: Run, tmp_path: Pat
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     metrics = json.loads(finished.metrics.read_text())
     minutes = f"{metrics['wall_seconds'] / 60:.0f}"
-    expected = "one,99.50,–,100.00,5000,0.25,0.004,100.50,130.00,4,1,3"
+    expected = "one,99.50,–,100.00,5000,0.25,0.004,100.50,130.00,-101.00,75.0%,4,1,3"
     assert cells == [*expected.split(","), minutes, ""]
     assert "python -m cvae.train experiment=smoke" in render(docs)
     assert any(

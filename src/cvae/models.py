@@ -105,10 +105,7 @@ def deterministic(
     Raises:
         UserError: the prior is a network of x.
     """
-    if not isinstance(prior([x_shape], 1, networks), StandardNormal):
-        raise UserError(
-            "model=deterministic has no z, so it has no p(z|x): leave out prior=learned"
-        )
+    _not_learned(prior([x_shape], 1, networks), "model=deterministic has no z")
     nothing = StandardNormal(0)
     return ConditionalVAE(
         encoder=PriorAsPosterior(nothing),
@@ -132,17 +129,21 @@ def vae(
         UserError: the prior is a network of x.
     """
     density = prior([x_shape], latent_dim, networks)
-    if not isinstance(density, StandardNormal):
-        raise UserError(
-            "model=vae ignores the condition, so it has no p(z|x) to learn: leave out "
-            "prior=learned, or use model=cvae_learned_prior"
-        )
+    _not_learned(density, "model=vae ignores x")
     return ConditionalVAE(
         encoder=Unconditional(_gaussian([y_shape], latent_dim, networks)),
         prior=density,
         decoder=Unconditional(_likelihood([(latent_dim,)], y_shape, networks, likelihood)),
         latent_dim=latent_dim,
     )
+
+
+def _not_learned(prior: nn.Module, reason: str) -> None:
+    if not isinstance(prior, StandardNormal):
+        raise UserError(
+            f"{reason}, so it has no p(z|x) to learn: leave out prior=learned, or use "
+            "model=cvae_learned_prior"
+        )
 
 
 def _gaussian(given: list[Shape], latent_dim: int, networks: Networks) -> ConditionalDensity:

@@ -83,6 +83,8 @@ COLUMNS: Mapping[str, Column] = {
     "± Monte Carlo": _mean(".3f", *ESTIMATE, "monte_carlo_error"),
     "at K/10": _mean(".2f", *ESTIMATE, "mean_of_repeats"),
     "by prior sampling": _mean(".2f", "evaluation", "nll", "prior", "mean"),
+    "ELBO": _mean(".2f", "evaluation", "elbo", "mean"),
+    "right digit": _mean(".1%", "evaluation", "judge", "accuracy"),
     "active units": _mean(".0f", "evaluation", "latent", "active_units"),
     "seeds": lambda kept: str(len(kept)),
     "epochs": _mean(".0f", "metrics", "epochs"),
