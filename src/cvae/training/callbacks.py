@@ -15,10 +15,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid, save_image
 
 from cvae.data.module import ImageData
-from cvae.data.views import View
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
+from cvae.pictures.grid import samples
 from cvae.ranges import NonNegative, Size
 from cvae.training.recorder import Recorder
 
@@ -97,30 +97,12 @@ class Pictures(Callback):
         x, y = data.shown(pl_module.device)
         reconstructed = model.decoder(x, model.encoder(x, y).mean).mean
         rows = [data.view.picture(x, y), data.view.picture(x, reconstructed)]
+        shape = (SAMPLES_PER_CONDITION, 1, model.latent_dim)
+        noise = torch.randn(shape, generator=generator(Stream.PICTURES)).to(x.device)
         return {
             "reconstructions": _grid(torch.stack(rows)),
-            "samples": _grid(_samples(model, data.view, x, y)),
+            "samples": _grid(samples(model, data.view, x, y, noise).images),
         }
-
-
-def _samples(model: ConditionalVAE, view: View, x: Tensor, y: Tensor) -> Tensor:
-    """Pictures (R, B, 1, H, W): a column is a condition, a row is one z-noise for all of them.
-
-    Where x is a picture, it and the first guess of y, if there is one, stand above the samples, and
-    below them y and the samples' standard deviation at each pixel, doubled since ½ is the most.
-    """
-    given = view.condition(x)
-    conditions = view.showcase(x) if given is None else x  # columns are examples there
-    draws = generator(Stream.PICTURES)
-    noise = torch.randn((SAMPLES_PER_CONDITION, 1, model.latent_dim), generator=draws)
-    noise = noise.expand(-1, len(conditions), -1).to(x.device)
-    samples = view.picture(conditions, model.sample(conditions, noise).mean)
-    if given is None:
-        return samples
-    above, below = [given], [view.picture(x, y), 2 * samples.std(0, correction=0)]
-    if model.first_guess is not None:
-        above.append(view.picture(x, model.first_guess(x).mean))
-    return torch.cat([torch.stack(above), samples, torch.stack(below)])
 
 
 class StartAtMean(Callback):

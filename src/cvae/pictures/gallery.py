@@ -1,0 +1,172 @@
+"""Which pictures there are of a trained model, and what each of them needs."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cvae.data.module import Examples
+from cvae.data.views import View
+from cvae.densities import Unconditional
+from cvae.evaluation.latents import Latents, latents
+from cvae.model import ConditionalVAE
+from cvae.noise import Stream, generator
+from cvae.pictures.grid import reconstructions, samples, some_of_each
+from cvae.pictures.paths import condition_paths, interpolations, manifold, traversals
+from cvae.pictures.plots import plot_aggregate, plot_kl, plot_posterior_means
+from cvae.pictures.style import draw, png
+
+SAMPLES = 10  # of each condition
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model and the data that its pictures are of.
+
+    Attributes:
+        model: on the CPU.
+        view: of the data.
+        data: a whole split.
+        seed: of the noise, and of which examples are shown.
+    """
+
+    model: ConditionalVAE
+    view: View
+    data: Examples
+    seed: int
+
+    @cached_property
+    def latents(self) -> Latents:
+        """Posterior and prior of each example."""
+        return latents(self.model, self.data.x, self.data.y)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether x is no picture, so that its values can be named and mixed."""
+        return self.view.condition(self.data.x[:1]) is None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether p(y|x,z) sees x."""
+        return not isinstance(self.model.decoder, Unconditional)
+
+    @property
+    def conditions(self) -> Tensor:
+        """Conditions worth showing, of which one stands for all where the model ignores x."""
+        conditions = self.view.showcase(self.singles[0])
+        return conditions if self.conditional else conditions[:1]
+
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """x and y of two examples of each class, (2, C, …)."""
+        chosen = some_of_each(self.data.labels, 2, self.seed)
+        return self.data.x[chosen], self.data.y[chosen]
+
+    @property
+    def singles(self) -> tuple[Tensor, Tensor]:
+        """x and y of one example of each class, (C, …)."""
+        x, y = self.pairs
+        return x[0], y[0]
+
+    @property
+    def noise(self) -> Tensor:
+        """Standard-normal ε for rows of conditions, (R, 1, d), or (R, C, d) where they are alike.
+
+        R is SAMPLES, or 1 where z has no dimension.
+        """
+        rows = SAMPLES if self.model.latent_dim else 1
+        columns = 1 if self.conditional else len(self.view.showcase(self.singles[0]))
+        draws = generator(Stream.PICTURES, self.seed, 1)
+        return torch.randn((rows, columns, self.model.latent_dim), generator=draws)
+
+
+class Need(NamedTuple):
+    """Something that a picture cannot do without."""
+
+    reason: str
+    met: Callable[[Subject], bool]
+
+
+class Picture(NamedTuple):
+    """How a picture is drawn, and what it needs."""
+
+    draw: Callable[[Subject], Figure]
+    needs: tuple[Need, ...] = ()
+
+
+Z = Need("there is no z", lambda subject: subject.model.latent_dim > 0)
+SEVERAL = Need("z has fewer than two dimensions", lambda subject: subject.model.latent_dim > 1)
+TWO = Need("z has not two dimensions", lambda subject: subject.model.latent_dim == 2)
+LABELS = Need("a mixture of two pictures is no condition", lambda subject: subject.labelled)
+SEEN = Need("the model ignores x", lambda subject: subject.conditional)
+
+
+def _conditions(subject: Subject) -> Figure:
+    grid = samples(subject.model, subject.view, *subject.singles, subject.noise)
+    if not subject.conditional:
+        grid = replace(grid, title="samples, z from p(z)", rows=(), columns=())
+    return draw(grid)
+
+
+def _reconstructions(subject: Subject) -> Figure:
+    return draw(reconstructions(subject.model, subject.view, *subject.singles))
+
+
+def _traversals(subject: Subject) -> Figure:
+    x, y = (values[[len(values) // 2]] for values in subject.singles)  # of a class in the middle
+    return draw(traversals(subject.model, subject.view, subject.latents, x, y))
+
+
+def _within(subject: Subject) -> Figure:
+    title = "two images of the same class: z moves, x stays"
+    return draw(interpolations(subject.model, subject.view, *subject.pairs, title))
+
+
+def _across(subject: Subject) -> Figure:
+    x, y = (torch.stack([start, end.roll(-1, 0)]) for start, end in subject.pairs)
+    title = "two images of different classes: z and x move together"
+    return draw(interpolations(subject.model, subject.view, x, y, title))
+
+
+def _condition_paths(subject: Subject) -> Figure:
+    x = torch.stack([subject.conditions, subject.conditions.roll(-1, 0)])
+    return draw(condition_paths(subject.model, subject.view, x, subject.noise[0, 0]))
+
+
+def _manifold(subject: Subject) -> Figure:
+    return draw(manifold(subject.model, subject.view, subject.conditions))
+
+
+PICTURES = {
+    "conditions": Picture(_conditions),
+    "posterior_and_prior": Picture(_reconstructions, (Z,)),
+    "traversals": Picture(_traversals, (Z,)),
+    "interpolation_within_class": Picture(_within, (Z, LABELS)),
+    "interpolation_across_classes": Picture(_across, (Z, LABELS)),
+    "interpolation_of_conditions": Picture(_condition_paths, (LABELS, SEEN)),
+    "manifold": Picture(_manifold, (Z, TWO)),
+    "posterior_means": Picture(
+        lambda subject: plot_posterior_means(subject.latents, subject.data.labels), (Z, SEVERAL)
+    ),
+    "kl": Picture(lambda subject: plot_kl(subject.latents, subject.data.labels), (Z,)),
+    "aggregate": Picture(lambda subject: plot_aggregate(subject.latents), (Z,)),
+}
+
+
+def left_out(subject: Subject) -> dict[str, str]:
+    """The pictures that cannot be drawn of the subject, each with the reason."""
+    unmet = {
+        name: [need.reason for need in picture.needs if not need.met(subject)]
+        for name, picture in PICTURES.items()
+    }
+    return {name: reasons[0] for name, reasons in unmet.items() if reasons}
+
+
+def drawn(subject: Subject, names: Iterable[str] = PICTURES) -> Iterator[tuple[str, bytes]]:
+    """Name and PNG of each of the named pictures that can be drawn of the subject."""
+    missing = left_out(subject)
+    return ((name, png(PICTURES[name].draw(subject))) for name in names if name not in missing)
