@@ -14,7 +14,8 @@ CLASSES = [f"C{index}" for index in range(10)]
 DPI = 150
 TILE = 60  # pixels that an image of a grid is about as wide as
 FONT, TITLE = 8, 9  # points
-GAP = 2  # pixels between two images
+GAP = 2  # pixels of an image between two
+MARGIN = 8  # pixels around a grid
 
 
 def png(figure: Figure) -> bytes:
@@ -34,31 +35,31 @@ def plain(figure: Figure) -> Figure:
 
 def draw(grid: Grid) -> Figure:
     """A grid with its names; each pixel of an image is a square of whole pixels of the figure."""
-    columns, (height, width) = grid.images.shape[1], grid.images.shape[-2:]
+    rows, columns, _, height, width = grid.images.shape
+    tiles = grid.images.flatten(0, 1).float().clamp(0, 1).cpu()
+    mosaic = make_grid(tiles, columns, padding=GAP, pad_value=1).permute(1, 2, 0)
     scale = max(1, round(TILE / width))
-    mosaic = make_grid(
-        grid.images.flatten(0, 1).float().clamp(0, 1).cpu(), columns, padding=GAP, pad_value=1
-    )
-    size = [scale * length / DPI for length in (mosaic.shape[2], mosaic.shape[1])]  # inches
-    left, top = _width(grid.rows) + 0.1, 0.38 if grid.columns else 0.22
-    whole = max(left + size[0], _width([grid.title])) + 0.05, top + size[1] + 0.05
-    figure = Figure(figsize=whole, dpi=DPI)
-    place = (left / whole[0], 0.05 / whole[1], size[0] / whole[0], size[1] / whole[1])
-    axes = figure.add_axes(place)
-    axes.imshow(mosaic.permute(1, 2, 0).numpy(), interpolation="nearest", aspect="auto")
+    down, across = (scale * length for length in mosaic.shape[:2])
+    left, top = MARGIN + _length(grid.rows), 55 if grid.columns else 35
+    size = (max(left + across, _length([grid.title])) + MARGIN, top + down + MARGIN)
+    figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI)
+    box = (left / size[0], MARGIN / size[1], across / size[0], down / size[1])
+    axes = figure.add_axes(box)
+    axes.imshow(mosaic.numpy(), interpolation="nearest", aspect="auto")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=1, labelsize=FONT)
-    axes.set_xticks(_centres(width, len(grid.columns)), grid.columns)
-    axes.set_yticks(_centres(height, len(grid.rows)), grid.rows)
-    figure.text(0.05 / whole[0], 1 - 0.05 / whole[1], grid.title, fontsize=TITLE, va="top")
+    axes.set_xticks(_centres(width, columns) if grid.columns else [], grid.columns)
+    axes.set_yticks(_centres(height, rows) if grid.rows else [], grid.rows)
+    corner = MARGIN / size[0], 1 - MARGIN / size[1]
+    figure.text(*corner, grid.title, fontsize=TITLE, va="top")
     return figure
 
 
 def _centres(length: int, count: int) -> list[float]:
     """Of so many images side by side."""
-    return [GAP + length / 2 + index * (length + GAP) for index in range(count)]
+    return [GAP + length / 2 + index * (length + GAP) - 0.5 for index in range(count)]
 
 
-def _width(names: Sequence[str]) -> float:
-    """Inches that the longest of the names takes, about."""
-    return 0.6 * FONT / 72 * max(map(len, names), default=0)
+def _length(names: Sequence[str]) -> int:
+    """Pixels that the longest of the names takes, about."""
+    return round(0.6 * FONT / 72 * DPI * max(map(len, names), default=0))
