@@ -19,7 +19,8 @@ from cvae.evaluation.report import table
 from cvae.files import write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read
 from cvae.model import ConditionalVAE
-from cvae.pictures.gallery import Subject, drawn
+from cvae.pictures.gallery import drawn
+from cvae.pictures.subject import Subject
 from cvae.run import Run, density_label
 
 PICTURED = ("posterior_and_prior", "kl", "aggregate")  # of all that cvae.visualize draws

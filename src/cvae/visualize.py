@@ -31,7 +31,8 @@ from cvae.evaluation.data import split_of
 from cvae.files import write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read
 from cvae.pictures.board import show
-from cvae.pictures.gallery import PICTURES, Subject, drawn, left_out
+from cvae.pictures.gallery import PICTURES, drawn, left_out
+from cvae.pictures.subject import Subject
 from cvae.run import Run
 
 log = logging.getLogger(__name__)

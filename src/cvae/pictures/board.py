@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.image import imread
 from torch.utils.tensorboard import SummaryWriter
 
-from cvae.pictures.gallery import Subject
+from cvae.pictures.subject import Subject
 
 PROJECTED = 2000  # examples that the embedding projector is given
 

@@ -106,7 +106,7 @@ def manifold(model: ConditionalVAE, view: View, x: Tensor) -> Grid:
     noise = torch.stack(torch.meshgrid(ε, -ε, indexing="xy"), -1).unsqueeze(2)
     images = view.picture(x, model.sample(x, noise.expand(-1, -1, len(x), -1)).mean)
     squares = images.permute(2, 3, 0, 4, 1, 5).flatten(2, 3).flatten(3)  # (B, 1, n·H, n·W)
-    title = "z at quantiles of its prior: the first dimension to the right, the second upwards"
+    title = "z at quantiles of p(z|x): z[0] to the right, z[1] upwards"
     return Grid(squares.unflatten(0, (-1, columns)), title)
 
 

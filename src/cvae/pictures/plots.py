@@ -1,5 +1,6 @@
 """Plots of how a model uses its latent variables."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ from cvae.evaluation.latents import Latents
 from cvae.pictures.plane import Plane
 from cvae.pictures.style import CLASSES, COLOUR, FAINT, GREY, OTHER, plain
 
-SCATTERED = 3000  # examples whose means are shown
+SCATTERED = 2000  # examples whose means are shown
 OUTLINE = withStroke(linewidth=3, foreground="white")
 
 
@@ -41,11 +42,13 @@ def plot_kl(latents: Latents, labels: Tensor) -> Figure:
 def plot_aggregate(latents: Latents) -> Figure:
     """Histograms of z from the aggregate posterior and prior, in the dimensions that say most."""
     dimensions = latents.kl_per_dimension.mean(0).argsort(descending=True)[:6].tolist()
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    rows, columns = math.ceil(len(dimensions) / 3), min(3, len(dimensions))
+    figure = Figure(figsize=(3 * columns, 2 * rows), layout="constrained")
     noise = torch.randn(latents.posterior_mean.shape, generator=torch.Generator().manual_seed(0))
     posterior = latents.posterior_mean + latents.posterior_scale * noise
     prior = latents.prior_mean + latents.prior_scale * noise.flip(0)
-    for axes, dimension in zip(figure.subplots(2, 3).flat, dimensions, strict=False):
+    for place, dimension in enumerate(dimensions, start=1):
+        axes = figure.add_subplot(rows, columns, place)
         both = torch.cat([posterior[:, dimension], prior[:, dimension]])
         low, high = both.quantile(torch.tensor([0.001, 0.999])).tolist()
         bins = torch.linspace(low, high, 60).tolist()
