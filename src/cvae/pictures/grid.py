@@ -65,16 +65,17 @@ def samples(model: ConditionalVAE, view: View, x: Tensor, y: Tensor, noise: Tens
     conditions = view.showcase(x) if given is None else x  # columns are examples there
     noise = noise.expand(-1, len(conditions), -1)
     drawn = view.picture(conditions, model.sample(conditions, noise).mean)
-    names = [f"ε {row + 1}" for row in range(len(noise))]
+    names = [f"ε {row + 1}" if model.latent_dim else "p(y|x)" for row in range(len(noise))]
     if given is None:
         columns = [str(column) for column in range(len(conditions))]
         return Grid(drawn, "samples, z from p(z|x): a column an x, a row an ε", names, columns)
     above, below = {"x": given}, {"y": view.picture(x, y)}
     if model.first_guess is not None:
         above["first guess"] = view.picture(x, model.first_guess(x).mean)
-    below["2 × std. deviation"] = 2 * drawn.std(0, correction=0)
+    if len(noise) > 1:
+        below["2 × std. deviation"] = 2 * drawn.std(0, correction=0)
     images = torch.cat([torch.stack([*above.values()]), drawn, torch.stack([*below.values()])])
-    title = "what is seen, samples with z from p(z|x), the truth"
+    title = "x, what is made of it, and the truth"
     return Grid(images, title, [*above, *names, *below])
 
 
