@@ -110,7 +110,7 @@ def _contours(axes: Axes, plane: Plane, priors: Sequence[Latents]) -> None:
             axes.plot(across, up, color=GREY if alone else colour, linewidth=1.6 / radius)
         if not alone:
             x, y = plane(mean).tolist()
-            name = axes.text(x, y, str(label), color=colour, weight="bold")
+            name = axes.text(x, y, str(label), color=colour, weight="bold", zorder=9)
             name.set(ha="center", va="center", fontsize="x-large", path_effects=[OUTLINE])
 
 
