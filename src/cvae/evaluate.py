@@ -1,32 +1,29 @@
 """`python -m cvae.evaluate FOLDER…`: what finished runs are worth, measured on the test data."""
 
-import argparse
 import json
-import logging
 import platform
-import sys
 from typing import Any
 
 import torch
 
-from cvae.allowed import allow
 from cvae.build import build
-from cvae.command import log_mistake, run_command
+from cvae.command import run_command
 from cvae.data.module import Examples, ImageData
 from cvae.errors import UserError
 from cvae.evaluation.bounds import bounds
-from cvae.evaluation.data import data_of
+from cvae.evaluation.data import split_of
 from cvae.evaluation.evidence import shape_of_chunk
 from cvae.evaluation.generation import Generation, sampled_pictures
 from cvae.evaluation.judge import judge_of, pictures
-from cvae.evaluation.latents import latents
-from cvae.evaluation.pictures import plot_aggregate, plot_kl, plot_reconstructions, save
 from cvae.evaluation.report import table
 from cvae.files import write_atomically
+from cvae.finished import arguments_over_runs, for_each_run, read
 from cvae.model import ConditionalVAE
-from cvae.run import Run, density_label, find_all
+from cvae.pictures.gallery import drawn
+from cvae.pictures.subject import Subject
+from cvae.run import Run, density_label
 
-log = logging.getLogger(__name__)
+PICTURED = ("posterior_and_prior", "kl", "aggregate")  # of all that cvae.visualize draws
 
 
 def evaluate(
@@ -55,12 +52,10 @@ def evaluate(
             K cannot be divided.
     """
     model = run.load_model().to(device)
-    data = data_of(run, root)
-    if split == "val" and not data.has_validation:
-        raise UserError(f"{run.folder} was trained on all images: it has no --split val")
-    examples = data.examples(split)
+    data, examples = split_of(run, split, root)
     x, y = examples.x.to(device), examples.y.to(device)
-    use = latents(model, x, y)
+    subject = Subject(model, data.view, Examples(x, y, examples.labels), seed)
+    use = subject.latents
     results: dict[str, Any] = {
         "name": run.config["name"],
         "split": split,
@@ -76,11 +71,8 @@ def evaluate(
         "data": data.record,
     }
     if split == "test":
-        folder = run.folder / "pictures"
-        if model.latent_dim:
-            save(plot_kl(use, examples.labels), folder / "kl.png")
-            save(plot_aggregate(use), folder / "aggregate.png")
-        save(plot_reconstructions(model, data.view, x, y), folder / "posterior_and_prior.png")
+        for name, picture in drawn(subject, PICTURED):
+            write_atomically(run.folder / "pictures" / f"{name}.png", picture)
     path = run.evaluation if split == "test" else run.folder / "evaluation_val.json"
     write_atomically(path, json.dumps(results, indent=2).encode())
     return results
@@ -99,14 +91,7 @@ def _generation(
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m cvae.evaluate", description=__doc__)
-    parser.add_argument(
-        "folders",
-        nargs="+",
-        metavar="FOLDER",
-        help="a run's folder, a sweep's, or latest: the run below outputs/ that last wrote a "
-        "checkpoint",
-    )
+    parser = arguments_over_runs("cvae.evaluate", __doc__)
     parser.add_argument(
         "--num-samples",
         type=int,
@@ -114,36 +99,16 @@ def main() -> None:
         metavar="K",
         help="z for each image in −log p(y|x), a multiple of 10 (default 1000)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
-    parser.add_argument(
-        "--split",
-        choices=("test", "val"),
-        default="test",
-        help="the data to measure on: val to choose between models (default test)",
-    )
-    parser.add_argument(
-        "--data-root",
-        metavar="PATH",
-        help="the folder of the data's files, if it is not where the run had it",
-    )
     parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:1")
-    parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
-    arguments = parser.parse_args()
-    if arguments.allow:
-        allow(arguments.allow)
+    arguments = read(parser)
     device, measured = _device(arguments.device), (arguments.split, arguments.data_root)
     shape_of_chunk(arguments.num_samples)
-    failed = False
-    for run in find_all(arguments.folders):
-        log.info("evaluating %s", run.folder)
-        try:
-            results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured)
-        except UserError as error:  # the other runs can do without this one
-            log_mistake(error)
-            failed = True
-        else:
-            print(f"{run.config['name']}: {table(results)}\nfolder: {run.folder}\n", flush=True)
-    sys.exit(1 if failed else 0)
+
+    def evaluated(run: Run) -> str:
+        results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured)
+        return f"{run.config['name']}: {table(results)}"
+
+    for_each_run(arguments.folders, "evaluating", evaluated)
 
 
 def _name(device: torch.device) -> str:

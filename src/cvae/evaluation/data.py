@@ -2,7 +2,8 @@
 
 from cvae.build import build
 from cvae.checkpoint import read_checkpoint
-from cvae.data.module import ImageData
+from cvae.data.module import Examples, ImageData
+from cvae.errors import UserError
 from cvae.run import Run
 
 
@@ -22,3 +23,20 @@ def data_of(run: Run, root: str | None = None) -> ImageData:
     data.setup()
     data.load_state_dict(read_checkpoint(run.checkpoint(run.weights))[type(data).__qualname__])
     return data
+
+
+def split_of(run: Run, split: str, root: str | None = None) -> tuple[ImageData, Examples]:
+    """A run's data, and the examples of its test or val.
+
+    Args:
+        run: trained.
+        split: test or val.
+        root: where the files are now, if not where the run had them.
+
+    Raises:
+        UserError: a file has been altered since the run was trained, or it had no such split.
+    """
+    data = data_of(run, root)
+    if split == "val" and not data.has_validation:
+        raise UserError(f"{run.folder} was trained on all images: it has no --split val")
+    return data, data.examples(split)

@@ -12,14 +12,13 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid, save_image
 
 from cvae.data.module import ImageData
-from cvae.data.views import View
 from cvae.errors import UserError
-from cvae.files import write_atomically
-from cvae.grid import grid, png, sample_rows
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
+from cvae.pictures.grid import samples
 from cvae.ranges import NonNegative, Size
 from cvae.training.recorder import Recorder
 
@@ -86,8 +85,9 @@ class Pictures(Callback):
     @rank_zero_only
     def _save(self, trainer: Trainer, pl_module: Any) -> None:
         folder = Path(trainer.default_root_dir) / "pictures"
+        folder.mkdir(exist_ok=True)
         for name, picture in self.draw(trainer, pl_module).items():
-            write_atomically(folder / f"{name}.png", png(picture))
+            save_image(picture, folder / f"{name}.png")
 
     @torch.no_grad()
     def draw(self, trainer: Trainer, pl_module: Any) -> dict[str, Tensor]:
@@ -97,19 +97,12 @@ class Pictures(Callback):
         x, y = data.shown(pl_module.device)
         reconstructed = model.decoder(x, model.encoder(x, y).mean).mean
         rows = [data.view.picture(x, y), data.view.picture(x, reconstructed)]
+        shape = (SAMPLES_PER_CONDITION, 1, model.latent_dim)
+        noise = torch.randn(shape, generator=generator(Stream.PICTURES)).to(x.device)
         return {
-            "reconstructions": grid(torch.stack(rows)),
-            "samples": grid(_samples(model, data.view, x, y)),
+            "reconstructions": _grid(torch.stack(rows)),
+            "samples": _grid(samples(model, data.view, data.view.showcase(x), noise, y).images),
         }
-
-
-def _samples(model: ConditionalVAE, view: View, x: Tensor, y: Tensor) -> Tensor:
-    """Rows of samples, each of one z-noise for all conditions, which a view may choose itself."""
-    conditions = view.showcase(x) if view.condition(x) is None else x
-    draws = generator(Stream.PICTURES)
-    noise = torch.randn((SAMPLES_PER_CONDITION, 1, model.latent_dim), generator=draws)
-    noise = noise.expand(-1, len(conditions), -1).to(x.device)
-    return sample_rows(model, view, conditions, model.sample(conditions, noise).mean, y)
 
 
 class StartAtMean(Callback):
@@ -162,3 +155,9 @@ class EarlyStopping(lightning_callbacks.EarlyStopping):
 
 def _boards(trainer: Trainer) -> list[SummaryWriter]:
     return [logger.experiment for logger in trainer.loggers]  # type: ignore[attr-defined]
+
+
+def _grid(rows: Tensor) -> Tensor:
+    """Pictures of (rows, columns, 1, H, W) as one picture (3, H', W'), each pixel twice as big."""
+    grid = make_grid(rows.flatten(0, 1).float().clamp(0, 1).cpu(), nrow=rows.shape[1])
+    return grid.repeat_interleave(2, -1).repeat_interleave(2, -2)

@@ -1,0 +1,64 @@
+"""Conditions that a user asks for: digits by name, or those of test images."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cvae.data.views import SHAPE, View
+from cvae.errors import UserError
+from cvae.run import Run
+
+
+class Conditions(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+        x: (B, …).
+        y: what x came with in the data, (B, …); None where x was made by name.
+        names: one for each.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    names: Sequence[str]
+
+
+def of_digits(view: View, digits: str) -> Conditions:
+    """The conditions of digits by name.
+
+    Raises:
+        UserError: it is no number, or x is not a digit.
+    """
+    if not (digits.isascii() and digits.isdigit()):
+        raise UserError(f"--digits {digits}: one or more of 0 to 9, as in --digits 2026")
+    if is_picture(view):
+        raise UserError("x is part of an image here, which no digit gives: use --images 0,1,2")
+    labels = torch.tensor([int(digit) for digit in digits])
+    x, _ = view(torch.zeros(len(labels), *SHAPE, dtype=torch.uint8), labels)
+    return Conditions(x, None, digits)
+
+
+def of_images(run: Run, images: str, root: str | None) -> Conditions:
+    """The conditions of test images, with the pixels that `evaluate` takes.
+
+    Raises:
+        UserError: an index is none, or the data are not those of the run.
+    """
+    try:
+        chosen = [int(index) for index in images.split(",")]
+    except ValueError as error:
+        raise UserError(f"--images {images}: indices with commas, as in 3,17,42") from error
+    # takes Lightning along, seconds that digits can do without
+    from cvae.evaluation.data import split_of
+
+    _, examples = split_of(run, "test", root)
+    if not all(0 <= index < len(examples.y) for index in chosen):
+        raise UserError(f"--images {images}: the test images are 0 to {len(examples.y) - 1}")
+    return Conditions(examples.x[chosen], examples.y[chosen], [f"#{index}" for index in chosen])
+
+
+def is_picture(view: View) -> bool:
+    """Whether x is part of an image rather than a digit."""
+    return view.condition(torch.zeros(1, *view.x_shape)) is not None

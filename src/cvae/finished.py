@@ -1,0 +1,82 @@
+"""What the commands over finished runs share: their arguments, and a turn for each run."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from cvae.allowed import allow
+from cvae.command import log_mistake
+from cvae.errors import UserError
+from cvae.run import Run, find_all
+
+log = logging.getLogger(__name__)
+
+
+def arguments_over_runs(name: str, description: str | None) -> argparse.ArgumentParser:
+    """A command line of runs, their data, and a seed, to which a command adds what is its own.
+
+    Args:
+        name: of the module, as `python -m` is given it.
+        description: what the command does.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        metavar="FOLDER",
+        help="a run's folder, a sweep's, or latest: the run below outputs/ that last wrote a "
+        "checkpoint",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
+    parser.add_argument(
+        "--split",
+        choices=("test", "val"),
+        default="test",
+        help="the data to look at: val to choose between models (default test)",
+    )
+    parser.add_argument(
+        "--data-root",
+        metavar="PATH",
+        help="the folder of the data's files, if it is not where the run had it",
+    )
+    parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
+    return parser
+
+
+def read(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line, and admit the package that it allows.
+
+    Raises:
+        UserError: there is no such package.
+    """
+    arguments = parser.parse_args()
+    if arguments.allow:
+        allow(arguments.allow)
+    return arguments
+
+
+def for_each_run(names: Sequence[str], doing: str, work: Callable[[Run], str]) -> None:
+    """Print what the work says of each run; end with status 1 if it failed for any of them.
+
+    Args:
+        names: of folders, as the command line has them.
+        doing: what is done to a run, for the log.
+        work: raises UserError for a run that the others can do without.
+
+    Raises:
+        UserError: a name stands for no run.
+    """
+    failed = False
+    for run in find_all(names):
+        log.info("%s %s", doing, run.folder)
+        try:
+            print(f"{work(run)}\nfolder: {run.folder}\n", flush=True)
+        except UserError as error:
+            log_mistake(error)
+            failed = True
+    sys.exit(1 if failed else 0)

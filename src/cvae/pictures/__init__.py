@@ -1,0 +1,1 @@
+"""What a trained model draws and how it uses z, as pictures; a module a question."""

@@ -1,0 +1,44 @@
+"""Pictures and latent space in TensorBoard."""
+
+import shutil
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+from matplotlib.image import imread
+from torch.utils.tensorboard import SummaryWriter
+
+from cvae.pictures.subject import Subject
+
+PROJECTED = 2000  # examples that the embedding projector is given
+
+
+def show(folder: Path, pictures: Mapping[str, bytes], subject: Subject) -> None:
+    """Write pictures, and posterior means for the embedding projector, in place of earlier ones.
+
+    The projector shows each mean of q(z|x,y) as its image, with its class and KL in nats.
+
+    Args:
+        folder: of these alone: TensorBoard keeps all that it ever finds in one.
+        pictures: PNG files by name.
+        subject: whose they are.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    with SummaryWriter(str(folder)) as board:
+        for name, content in pictures.items():
+            pixels = imread(BytesIO(content))[..., :3]
+            board.add_image(f"pictures/{name}", pixels, dataformats="HWC")
+        if subject.model.latent_dim:
+            x, y, labels = (values[:PROJECTED] for values in subject.data)
+            kl = subject.latents.kl_per_dimension.sum(1)
+            board.add_embedding(
+                subject.latents.posterior_mean[:PROJECTED],
+                [(int(label), f"{nats:.2f}") for label, nats in zip(labels, kl, strict=False)],
+                subject.view.picture(x, y),
+                tag="posterior_means",
+                metadata_header=["class", "KL"],
+            )

@@ -1,0 +1,102 @@
+"""`python -m cvae.visualize FOLDER…`: what finished runs draw, and where their z are.
+
+Written into the run's folder `pictures/` and, for TensorBoard, below `tensorboard/pictures/` (the
+same, and the projector with 2,000 posterior means, each as its image), over those of before:
+
+  conditions                    samples: a condition a column, one noise a row
+  posterior_and_prior           images beside what is made of z read from them, and from x alone
+  traversals                    the dimensions of z that say most, moved through their prior
+  interpolation_within_class    from one image to another, x kept
+  interpolation_across_classes  from one image to another of another class, x mixed along
+  interpolation_of_conditions   from one condition to the next with the same noise
+  manifold                      if z has two dimensions: all of it
+  posterior_means               a point an image, over the prior's contours
+  kl, aggregate                 how much each dimension says, and its posterior against its prior
+
+`latents.npz` holds, for further analysis, an array a name: posterior_mean, posterior_scale,
+prior_mean and prior_scale, (N, d) each, of q(z|x,y) and p(z|x), and label, (N,), in the order of
+the data's files. With --split val all is of the validation images, and the names end in _val.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from io import BytesIO
+
+import numpy as np
+from tqdm import tqdm
+
+from cvae.command import run_command
+from cvae.evaluation.data import split_of
+from cvae.files import write_atomically
+from cvae.finished import arguments_over_runs, for_each_run, read
+from cvae.pictures.board import show
+from cvae.pictures.gallery import PICTURES, drawn, left_out
+from cvae.pictures.subject import Subject
+from cvae.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def visualize(run: Run, seed: int, split: str = "test", root: str | None = None) -> list[str]:
+    """Write pictures of a run's model into its folder, and the latents that they are of.
+
+    Args:
+        run: trained.
+        seed: of the noise, and of which examples are shown.
+        split: test, or val.
+        root: where the data's files are now, if not where the run had them.
+
+    Returns:
+        The names of what was written, in the run's folder.
+
+    Raises:
+        UserError: the folder holds no trained model, the data are not those of its training, or
+            there is no such split.
+    """
+    model = run.load_model()
+    data, examples = split_of(run, split, root)
+    subject = Subject(model, data.view, examples, seed)
+    missing = left_out(subject)
+    if missing:
+        log.info("left out: %s", _told(missing))
+    total = len(PICTURES) - len(missing)
+    pictures = dict(tqdm(drawn(subject), total=total, desc="pictures", unit="picture"))
+    ending = "" if split == "test" else f"_{split}"
+    files = {f"pictures{ending}/{name}.png": content for name, content in pictures.items()}
+    if model.latent_dim:
+        files[f"latents{ending}.npz"] = _arrays(subject)
+    for name, content in files.items():
+        write_atomically(run.folder / name, content)
+    show(run.folder / "tensorboard" / f"pictures{ending}", pictures, subject)
+    return list(files)
+
+
+def _told(missing: Mapping[str, str]) -> str:
+    """Names with one reason together."""
+    names: dict[str, list[str]] = {}
+    for name, reason in missing.items():
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(those)} ({reason})" for reason, those in names.items())
+
+
+def _arrays(subject: Subject) -> bytes:
+    buffer = BytesIO()
+    arrays = {name: values.numpy() for name, values in asdict(subject.latents).items()}
+    np.savez_compressed(buffer, label=subject.data.labels.numpy(), **arrays)
+    return buffer.getvalue()
+
+
+def main() -> None:
+    """Read the command line."""
+    arguments = read(arguments_over_runs("cvae.visualize", __doc__))
+
+    def visualized(run: Run) -> str:
+        names = visualize(run, arguments.seed, arguments.split, arguments.data_root)
+        return f"{run.config['name']}: {', '.join(names)}"
+
+    for_each_run(arguments.folders, "visualizing", visualized)
+
+
+if __name__ == "__main__":
+    run_command(main)

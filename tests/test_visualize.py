@@ -1,0 +1,198 @@
+"""`python -m cvae.visualize` on runs that the real command has trained."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cvae.evaluation.data import data_of
+from cvae.evaluation.latents import latents
+from cvae.pictures.board import PROJECTED
+from cvae.pictures.gallery import PICTURES
+from cvae.run import Run
+from warm import Command, Warm
+
+Visualize = Callable[..., Command]
+LABELS_ALONE = {name for name in PICTURES if name.startswith("interpolation")}
+
+
+@pytest.fixture(scope="module")
+def visualize(warm: Warm) -> Visualize:
+    def run(*arguments: str | Path) -> Command:
+        return warm.start("cvae.visualize", *map(str, arguments)).wait()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def visualized(
+    visualize: Visualize, reference: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("visualized") / "run"
+    shutil.copytree(reference("model.latent_dim=2"), folder)
+    command = visualize(folder)
+    assert command.status == 0, command.output
+    return folder, command.output
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """What the command wrote, but for TensorBoard's events, which have a time."""
+    names = [*folder.glob("pictures/*.png"), *folder.glob("latents*.npz")]
+    projector = folder.glob("tensorboard/pictures/**/*.*v")  # tsv
+    return {str(path.relative_to(folder)): path.read_bytes() for path in [*names, *projector]}
+
+
+def _added(folder: Path, before: Path) -> set[str]:
+    """Pictures that one folder has more than the other."""
+    names = [{path.stem for path in run.glob("pictures/*.png")} for run in (folder, before)]
+    return names[0] - names[1]
+
+
+def test_all_pictures_of_a_small_z_are_there_and_in_colours(
+    visualized: tuple[Path, str], reference: Callable[..., Path]
+) -> None:
+    folder, output = visualized
+    assert "left out" not in output
+    assert _added(folder, reference("model.latent_dim=2")) == set(PICTURES)
+    for name in PICTURES:
+        assert f"pictures/{name}.png" in output
+        with Image.open(folder / "pictures" / f"{name}.png") as picture:
+            low, high = picture.convert("L").getextrema()
+            assert picture.width > 500
+        assert low < 100
+        assert high == 255
+
+
+def test_latents_are_kept_in_the_order_of_the_data(visualized: tuple[Path, str]) -> None:
+    folder, _ = visualized
+    run = Run(folder)
+    test = data_of(run).examples("test")
+    use = latents(run.load_model(), test.x, test.y)
+    with np.load(folder / "latents.npz") as kept:
+        assert set(kept) == {*vars(use), "label"}
+        assert np.array_equal(kept["label"], test.labels.numpy())
+        for name, values in vars(use).items():
+            assert kept[name].shape == (10_000, 2)
+            np.testing.assert_allclose(kept[name], values, rtol=1e-5, atol=1e-6)
+
+
+def test_tensorboard_holds_the_pictures_and_the_projector(visualized: tuple[Path, str]) -> None:
+    folder = visualized[0] / "tensorboard" / "pictures"
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert set(events.Tags()["images"]) == {f"pictures/{name}" for name in PICTURES}
+    assert 'tensor_name: "posterior_means:00000"' in (folder / "projector_config.pbtxt").read_text()
+    (means,) = folder.glob("**/tensors.tsv")
+    assert len(means.read_text().splitlines()) == PROJECTED
+    header, first, *_ = (means.parent / "metadata.tsv").read_text().splitlines()
+    assert header == "class\tKL"
+    assert first.startswith("7\t")  # the first test image
+    with Image.open(means.parent / "sprite.png") as sprite:
+        assert sprite.width % 28 == 0
+        assert np.asarray(sprite)[:28, :28].any()
+
+
+def test_a_second_time_gives_the_same_and_another_seed_other_samples(
+    visualized: tuple[Path, str], visualize: Visualize, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(visualized[0], folder)
+    for path in folder.glob("pictures/*.png"):
+        path.unlink()
+    assert visualize(folder).status == 0
+    before = _files(visualized[0])
+    again = _files(folder)
+    assert again == {name: before[name] for name in again}
+    assert {f"pictures/{name}.png" for name in PICTURES} < set(again)
+    assert len([*folder.glob("tensorboard/pictures/events*")]) == 1
+    assert visualize(folder, "--seed", "1").status == 0
+    other = _files(folder)
+    changed = {name for name, content in other.items() if content != again[name]}
+    assert {"pictures/conditions.png", "pictures/posterior_and_prior.png"} < changed
+    assert not {"pictures/kl.png", "pictures/posterior_means.png", "latents.npz"} & changed
+
+
+def test_where_x_is_a_picture_what_makes_no_sense_is_left_out_in_one_line(
+    visualize: Visualize, reference: Callable[..., Path], tmp_path: Path
+) -> None:
+    trained = reference("data=quadrants", "model.latent_dim=4")
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    command = visualize(folder, "--split", "val")
+    assert command.status == 0, command.output
+    (line,) = (line for line in command.output.splitlines() if "left out" in line)
+    assert line.endswith(
+        "(a mixture of two pictures is no condition); manifold (z has not two dimensions)"
+    )
+    assert all(name in line for name in LABELS_ALONE)
+    assert _added(folder, trained) == set()
+    drawn = {path.stem for path in folder.glob("pictures_val/*.png")}
+    assert drawn == set(PICTURES) - LABELS_ALONE - {"manifold"}
+    with np.load(folder / "latents_val.npz") as kept:
+        assert kept["prior_scale"].shape == (10_000, 4)
+        assert len(np.unique(kept["prior_mean"][:, 0])) > 1000  # a prior for each x
+    assert (folder / "tensorboard" / "pictures_val").is_dir()
+
+
+def test_a_model_without_z_shows_what_it_makes_of_x(
+    visualize: Visualize, reference: Callable[..., Path], tmp_path: Path
+) -> None:
+    trained = reference("data=quadrants", "model=deterministic")
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    command = visualize(folder)
+    assert command.status == 0, command.output
+    assert "there is no z" in command.output
+    assert _added(folder, trained) == {"conditions"}
+    assert not (folder / "latents.npz").exists()
+
+
+def test_the_images_of_a_model_that_ignores_x_have_a_noise_each(
+    visualize: Visualize, reference: Callable[..., Path], tmp_path: Path
+) -> None:
+    trained = reference("model=vae", "model.latent_dim=2")
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    command = visualize(folder)
+    assert command.status == 0, command.output
+    assert "left out: interpolation_of_conditions (the model ignores x)" in command.output
+    with Image.open(folder / "pictures" / "conditions.png") as picture:
+        pixels = torch.from_numpy(np.asarray(picture.convert("L")).copy())
+    first, second = pixels[40:90, 20:60], pixels[40:90, 80:120]
+    assert not torch.equal(first, second)
+
+
+def test_runs_that_cannot_be_shown_leave_the_others_their_turn(
+    visualized: tuple[Path, str], visualize: Visualize, mnist_root: str, tmp_path: Path
+) -> None:
+    shutil.copytree(visualized[0], tmp_path / "0")
+    shutil.rmtree(tmp_path / "0" / "checkpoints")
+    (tmp_path / "0" / "latents.npz").unlink()
+    command = visualize(tmp_path)
+    assert command.status == 1
+    assert "does not exist: has the run been trained?" in command.output
+    assert not (tmp_path / "0" / "latents.npz").exists()
+    altered = tmp_path / "data"
+    shutil.copytree(mnist_root, altered)
+    labels = altered / "t10k-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[-1] ^= 1
+    labels.write_bytes(content)
+    command = visualize("nowhere")
+    assert (command.status, "nowhere is not a run's folder" in command.output) == (1, True)
+    command = visualize(visualized[0], "--data-root", altered)
+    assert command.status == 1
+    assert "t10k-labels-idx1-ubyte has changed" in command.output
+    assert "Traceback" not in command.output
+
+
+def test_the_help_tells_what_is_written(visualize: Visualize) -> None:
+    command = visualize("--help")
+    assert command.status == 0
+    for name in (*PICTURES, "latents.npz", "--split", "--data-root", "--seed", "latest"):
+        assert name in command.output
