@@ -9,7 +9,6 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from cvae.exporting.digits import DigitModel
