@@ -27,7 +27,7 @@ from cvae.networks import Dense, Tanh
 
 
 class Elementwise(NamedTuple):
-    """A function that page.js has too, by name."""
+    """A function that model.js has too, by name."""
 
     name: str
     compute: Callable[[Tensor], Tensor]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cvae.exporting.digits import DigitModel
 
+SCRIPTS = ("model.js", "ink.js", "page.js")
 FIRST_TEMPERATURE = 0.7  # of the page when it opens: a careful hand
 
 
@@ -25,7 +26,8 @@ def page(model: DigitModel, facts: Mapping[str, str]) -> bytes:
         model: what it draws with.
         facts: names and values that it shows, escaped.
     """
-    script, style = _part("page.js"), _part("page.css")
+    script = "".join(map(_part, SCRIPTS))
+    style = _part("page.css")
     filled = Template(_part("page.html")).substitute(
         policy=f"script-src {_hash(script)}; style-src {_hash(style)}",
         script=script,
@@ -41,7 +43,7 @@ def page(model: DigitModel, facts: Mapping[str, str]) -> bytes:
 
 
 def _content(model: DigitModel) -> dict[str, Any]:
-    """What page.js reads: numbers as base64 of little-endian bytes, functions by name."""
+    """What model.js reads: numbers as base64 of little-endian bytes, functions by name."""
     return {
         "mean": _base64(model.mean, "<f4"),
         "scale": _base64(model.scale, "<f4"),
