@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow benchmark lint format clean
+.PHONY: help setup train demo test test-slow benchmark lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ $(READY): pyproject.toml constraints.txt
 
 train: $(READY)  ## train the learned-prior CVAE on MNIST; ARGS='model=vae …' overrides
 	$(BIN)/python -m cvae.train $(ARGS)
+
+demo: $(READY)  ## a page that writes your number: from the latest run that can, or a new one
+	$(BIN)/python -m cvae.demo
 
 test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)

@@ -138,6 +138,12 @@ class Run:
         return self.folder / "evaluation.json"
 
     @property
+    def measured(self) -> tuple[Path, ...]:
+        """What is made of a finished run's weights, and does not outlive them."""
+        exported = ("model.onnx", "model.int8.onnx", "demo.html", "export.json")
+        return (self.evaluation, *(self.folder / name for name in exported))
+
+    @property
     def weights(self) -> str:
         """Which weights stand for the run: the best, or the last where nothing was validated."""
         return "best" if self.checkpoint("best").is_file() else "last"
@@ -216,11 +222,17 @@ def find_all(names: Sequence[str]) -> list[Run]:
     return list(runs.values())
 
 
+def newest_first() -> list[Run]:
+    """The runs below outputs/ that have a checkpoint, the last to have written one first."""
+    checkpoints = OUTPUTS.glob("**/checkpoints/last.ckpt")
+    newest = sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True)
+    return [Run(path.parents[1]) for path in newest]
+
+
 def _latest() -> Run:
-    checkpoints = list(OUTPUTS.glob("**/checkpoints/last.ckpt"))
-    if not checkpoints:
-        raise UserError(f"no run with a checkpoint below {OUTPUTS.resolve()}: name its folder")
-    return Run(max(checkpoints, key=lambda path: path.stat().st_mtime).parents[1])
+    for run in newest_first():
+        return run
+    raise UserError(f"no run with a checkpoint below {OUTPUTS.resolve()}: name its folder")
 
 
 def density_label(likelihood: Head, binarize: str) -> str:

@@ -1,11 +1,12 @@
 """What a model draws from its prior: is it what was asked for, how varied, how like the data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvae.data.source import NUM_CLASSES
 from cvae.data.views import View
@@ -15,26 +16,54 @@ from cvae.noise import Stream, generator
 
 BATCH = 500
 COMPARED = 500  # pictures of each class whose distances are taken
+Draw = Callable[[Tensor, Tensor], Tensor]  # from x (B, …) and ε (B, d) to a mean (B, *y_shape)
+
+
+class Sampler(nn.Module):
+    """A model as a function of x (B, …) and ε (B, d): the mean of p(y|x,z), (B, *y_shape).
+
+    z = μ(x) + σ(x)·ε with the model's own prior, so nothing in it is random.
+    """
+
+    def __init__(self, model: ConditionalVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        return self.model.sample(x, noise).mean
 
 
 @torch.inference_mode()
+def sampled_means(draw: Draw, latent_dim: int, x: Tensor, seed: int = 0) -> Tensor:
+    """One sample for each condition: the mean of p(y|x,z) for z from p(z|x).
+
+    Args:
+        draw: what computes it from x and ε.
+        latent_dim: d.
+        x: the conditions, (N, …).
+        seed: of ε.
+
+    Returns:
+        (N, *y_shape), on the CPU.
+    """
+    draws, means = generator(Stream.GENERATION, seed, device=x.device), []
+    for some in x.split(BATCH):
+        noise = torch.randn((len(some), latent_dim), device=x.device, generator=draws)
+        means.append(draw(some, noise).cpu())
+    return torch.cat(means)
+
+
 def sampled_pictures(model: ConditionalVAE, view: View, x: Tensor, seed: int = 0) -> Tensor:
-    """One sample for each condition, as a picture: the mean of p(y|x,z) for z from p(z|x).
+    """A model's samples as pictures, (N, 1, H, W) in [0, 1], on the CPU.
 
     Args:
         model: the composition, on the device of x.
         view: puts x and y together.
         x: the conditions, (N, …).
         seed: of z.
-
-    Returns:
-        (N, 1, H, W) in [0, 1], on the CPU.
     """
-    draws, drawn = generator(Stream.GENERATION, seed, device=x.device), []
-    for some in x.split(BATCH):
-        noise = torch.randn((len(some), model.latent_dim), device=x.device, generator=draws)
-        drawn.append(view.picture(some, model.sample(some, noise).mean).clamp(0, 1).cpu())
-    return torch.cat(drawn)
+    means = sampled_means(Sampler(model), model.latent_dim, x, seed)
+    return view.picture(x.cpu(), means).clamp(0, 1)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Checkpoints(Checkpoint):
                 if name in state and state[name].shape != parameter.shape:
                     raise self._misfit(trainer, f"{name} is of another shape than its weights")
         if trainer.is_global_zero:
-            for path in (self.run.metrics, self.run.evaluation):  # of an earlier end
+            for path in (self.run.metrics, *self.run.measured):  # of an earlier end
                 path.unlink(missing_ok=True)
         handle_signals(self._ask)
 

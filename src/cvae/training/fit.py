@@ -116,7 +116,8 @@ def _record(run: Run, trainer: Trainer, results: Mapping[str, Any]) -> None:
     for logger in trainer.loggers:
         logger.log_hyperparams(settings, metrics=finals)
         logger.finalize("success")
-    run.evaluation.unlink(missing_ok=True)  # of weights before the last
+    for path in run.measured:  # of weights before the last
+        path.unlink(missing_ok=True)
     write_atomically(run.metrics, json.dumps(results, indent=2).encode())  # the sign of the end
     log.info("%s\n%s", run.config["name"], table(results, run.folder))
 

@@ -1,0 +1,44 @@
+"""`python -m cvae.demo`: the page that writes digits, from the latest run that can be one.
+
+Where no finished run below outputs/ can, the main job is trained first.
+"""
+
+import argparse
+import subprocess
+import sys
+
+from cvae.build import build
+from cvae.command import run_command
+from cvae.errors import UserError
+from cvae.export import export
+from cvae.exporting.digits import digit_model
+from cvae.run import Run, find, newest_first
+
+
+def can_be_a_page(run: Run) -> bool:
+    """Whether the run has ended and its model has the page's form."""
+    if not run.metrics.is_file():
+        return False
+    try:
+        view, source = (build(run.config["data"][name], name) for name in ("view", "source"))
+        digit_model(find(str(run.folder)).build_model().eval(), view, source)
+    except (UserError, KeyError):
+        return False
+    return True
+
+
+def main() -> None:
+    """Read the command line, which has nothing but --help."""
+    argparse.ArgumentParser(prog="python -m cvae.demo", description=__doc__).parse_args()
+    run = next(filter(can_be_a_page, newest_first()), None)
+    if run is None:
+        trained = subprocess.run([sys.executable, "-m", "cvae.train"], check=False)
+        if trained.returncode:
+            sys.exit(trained.returncode)
+        run = find("latest")
+    export(run)
+    print(f"open {run.folder / 'demo.html'} in a browser")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,116 @@
+"""`python -m cvae.export FOLDER`: a finished run's model as ONNX files and as a page.
+
+Writes into the folder model.onnx and model.int8.onnx, of a model of digits demo.html, which opens
+without a server and writes by hand what is typed, and export.json: sizes and fidelity.
+"""
+
+import argparse
+import json
+import logging
+from typing import Any
+
+from cvae.allowed import allow
+from cvae.command import run_command
+from cvae.data.source import Source
+from cvae.errors import UserError
+from cvae.evaluation.data import data_of
+from cvae.evaluation.judge import judge_of
+from cvae.exporting.digits import digit_model
+from cvae.exporting.facts import facts
+from cvae.exporting.fidelity import Fidelity, table
+from cvae.exporting.page import FIRST_TEMPERATURE, page
+from cvae.files import write_atomically
+from cvae.run import Run, find
+
+log = logging.getLogger(__name__)
+TOLERANCE = 1e-5  # between a pixel of model.onnx and of PyTorch
+
+
+def export(run: Run, root: str | None = None) -> dict[str, Any]:
+    """Write a run's model in other forms into its folder, when all of them are made and measured.
+
+    Args:
+        run: trained.
+        root: where the data's files are now, if not where the run had them.
+
+    Returns:
+        What `export.json` holds.
+
+    Raises:
+        UserError: the folder holds no trained model, the data are not those of its training,
+            model.onnx does not compute what PyTorch does, or a package is missing.
+    """
+    data = data_of(run, root)
+    judge = judge_of(data.source.name, data.source.load(data.root))
+    fidelity = Fidelity(run.load_model(), data.view, data.examples("test"), judge)
+    size = run.checkpoint(run.weights).stat().st_size
+    forms: dict[str, Any] = {"checkpoint": {"bytes": size, **fidelity()}}
+    results = {"name": run.config["name"], "examples": len(fidelity.examples.x), "forms": forms}
+    written = _graphs(fidelity, forms)
+    try:
+        written["demo.html"] = _page(run, data.source, fidelity, forms)
+    except UserError as error:
+        log.warning("no demo.html: %s", error)
+        results["no_page"] = str(error)
+    written["export.json"] = json.dumps(results, indent=2).encode()
+    for name, content in written.items():
+        write_atomically(run.folder / name, content)
+    return results
+
+
+def _graphs(fidelity: Fidelity, forms: dict[str, Any]) -> dict[str, bytes]:
+    """The ONNX files by name, their numbers added to the forms."""
+    try:
+        from cvae.exporting.graph import Graph, to_int8, to_onnx
+    except ModuleNotFoundError as error:  # an extra, which not everybody installs
+        raise UserError(
+            f"{error.name} is missing: python -m pip install -c constraints.txt -e '.[export]'"
+        ) from error
+    graph = to_onnx(fidelity.model, fidelity.view.x_shape)
+    graphs = {"model.onnx": graph, "model.int8.onnx": to_int8(graph)}
+    for name, content in graphs.items():
+        forms[name] = {"bytes": len(content), **fidelity(Graph(content))}
+    if (difference := forms["model.onnx"]["max_difference"]) > TOLERANCE:
+        raise UserError(f"model.onnx is {difference:.1e} away from PyTorch: nothing was written")
+    return graphs
+
+
+def _page(run: Run, source: Source, fidelity: Fidelity, forms: dict[str, Any]) -> bytes:
+    """The page, its numbers added to the forms."""
+    model = digit_model(fidelity.model, fidelity.view, source)
+    cooler = fidelity.taken(lambda x, noise: model(x, FIRST_TEMPERATURE * noise))
+    numbers = {**fidelity(model), "first": {"temperature": FIRST_TEMPERATURE, **cooler}}
+    content = page(model, facts(run, forms["checkpoint"], numbers))
+    forms["demo.html"] = {"bytes": len(content), **numbers}
+    return content
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cvae.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        help="a run's folder, or latest: the run below outputs/ that last wrote a checkpoint",
+    )
+    parser.add_argument(
+        "--data-root",
+        metavar="PATH",
+        help="the folder of the data's files, if it is not where the run had it",
+    )
+    parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
+    arguments = parser.parse_args()
+    if arguments.allow:
+        allow(arguments.allow)
+    run = find(arguments.folder)
+    log.info("exporting %s", run.folder)
+    results = export(run, arguments.data_root)
+    print(f"{results['name']}: {table(results)}\nfolder: {run.folder}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,95 @@
+"""How near another form of a model is to the model: the same conditions, the same noise."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tabulate import tabulate
+from torch import Tensor
+
+from cvae.data.module import Examples
+from cvae.data.views import View
+from cvae.evaluation.generation import Draw, Sampler, sampled_means
+from cvae.evaluation.judge import Judge
+from cvae.model import ConditionalVAE
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Compares what is drawn for the conditions of a data set with what the model itself draws.
+
+    Attributes:
+        model: the checkpoint's own, on the CPU, in evaluation mode.
+        view: puts x and y together.
+        examples: conditions and their labels.
+        judge: says which digit a picture shows.
+    """
+
+    model: ConditionalVAE
+    view: View
+    examples: Examples
+    judge: Judge
+
+    def __call__(self, draw: Draw | None = None) -> dict[str, float]:
+        """The model itself, or another form of it, in numbers.
+
+        Returns:
+            `max_difference` and `mean_difference` of the means of p(y|x,z), in units of a pixel's
+            range, beside what `taken` returns.
+        """
+        means = self._reference if draw is None else self._means(draw)
+        difference = (means - self._reference).abs()
+        return {
+            "max_difference": difference.max().item(),
+            "mean_difference": difference.mean().item(),
+            **self._taken(means),
+        }
+
+    def taken(self, draw: Draw) -> dict[str, float]:
+        """`accuracy`: the share of pictures that the judge takes for what was asked for.
+
+        With its `standard_error` over the pictures.
+        """
+        return self._taken(self._means(draw))
+
+    def _taken(self, means: Tensor) -> dict[str, float]:
+        pictures = self.view.picture(self.examples.x, means).clamp(0, 1)
+        accuracy = self.judge.accuracy(pictures, self.examples.labels)
+        error = math.sqrt(accuracy * (1 - accuracy) / len(pictures))
+        return {"accuracy": accuracy, "standard_error": error}
+
+    @cached_property
+    def _reference(self) -> Tensor:
+        return self._means(Sampler(self.model))
+
+    def _means(self, draw: Draw) -> Tensor:
+        return sampled_means(draw, self.model.latent_dim, self.examples.x)
+
+
+def percent(numbers: Mapping[str, float]) -> str:
+    """An accuracy with its standard error."""
+    return f"{numbers['accuracy']:.2%} ± {numbers['standard_error']:.2%}"
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """A line for each form of a model."""
+    lines = [
+        [
+            name,
+            f"{form['bytes']:,}",
+            f"{form['max_difference']:.1e}",
+            f"{form['mean_difference']:.1e}",
+            percent(form),
+        ]
+        for name, form in results["forms"].items()
+    ]
+    headings = ["", "bytes", "largest difference", "mean difference", "taken for what was asked"]
+    return "\n".join(
+        [
+            f"{results['examples']:,} samples, conditions of the test data; differences from the "
+            "checkpoint's in units of a pixel's range; ± standard error over the samples",
+            tabulate(lines, headings, disable_numparse=True, colalign=["left"] + ["right"] * 4),
+        ]
+    )

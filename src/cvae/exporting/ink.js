@@ -1,0 +1,88 @@
+// Pictures of 28 by 28 numbers as ink on a canvas, at once or as a pen writes.
+
+const SIDE = 28;
+const ZOOM = 5; // odd, so that each pixel's middle is a canvas pixel's middle
+const INK = [28, 43, 82];
+const STROKE = 420; // milliseconds that a digit takes to be written
+const STAGGER = 110; // and after which the next begins
+const EDGE = 0.15; // of a stroke, while a pixel's ink sinks in
+
+// Catmull and Rom's cubic through the pixels' middles: four [pixel, weight] for each canvas row
+const taps = Array.from({ length: SIDE * ZOOM }, (_, at) => {
+  const place = (at - (ZOOM - 1) / 2) / ZOOM;
+  const first = Math.floor(place);
+  const t = place - first;
+  const weights = [
+    (-t + 2 * t ** 2 - t ** 3) / 2,
+    (2 - 5 * t ** 2 + 3 * t ** 3) / 2,
+    (t + 4 * t ** 2 - 3 * t ** 3) / 2,
+    (-(t ** 2) + t ** 3) / 2,
+  ];
+  return weights.map((w, k) => [first - 1 + k, w]).filter(([p, w]) => w && p >= 0 && p < SIDE);
+});
+
+function paint(canvas, picture) {
+  const size = SIDE * ZOOM;
+  const rows = new Float32Array(SIDE * size);
+  for (let y = 0; y < SIDE; y++)
+    for (let x = 0; x < size; x++) for (const [p, w] of taps[x]) rows[y * size + x] += w * picture[y * SIDE + p];
+  const image = new ImageData(size, size);
+  for (let y = 0, at = 0; y < size; y++)
+    for (let x = 0; x < size; x++, at += 4) {
+      let ink = 0;
+      for (const [p, w] of taps[y]) ink += w * rows[p * size + x];
+      image.data.set(INK, at);
+      image.data[at + 3] = 255 * ink;
+    }
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+// When a pen reaches each pixel, from 0 to 1: it starts at the top left end of the ink and moves
+// fast along ink, slowly over paper.
+function written(picture) {
+  const inked = [...picture.keys()].filter((p) => picture[p] > 0.5);
+  const height = (p) => Math.floor(p / SIDE) + 0.4 * (p % SIDE);
+  const times = new Float32Array(SIDE * SIDE).fill(Infinity);
+  if (inked.length) times[inked.reduce((a, b) => (height(b) < height(a) ? b : a))] = 0;
+  for (let changed = inked.length > 0; changed; ) {
+    changed = false;
+    for (let p = 0; p < times.length; p++)
+      for (const [dx, dy] of [[-1, 0], [1, 0], [0, -1], [0, 1], [-1, -1], [1, -1], [-1, 1], [1, 1]]) {
+        const x = (p % SIDE) + dx;
+        const q = p + dx + dy * SIDE;
+        if (x < 0 || x >= SIDE || q < 0 || q >= times.length) continue;
+        const time = times[q] + Math.hypot(dx, dy) / (0.02 + Math.max(picture[p], 0));
+        if (time < times[p]) [times[p], changed] = [time, true];
+      }
+  }
+  const last = Math.max(...inked.map((p) => times[p]), 1e-9);
+  return times.map((time) => Math.min(time / last, 1));
+}
+
+function blank() {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = SIDE * ZOOM;
+  return canvas;
+}
+
+let frame = 0; // that is still to come
+
+function stand(canvases, means) {
+  cancelAnimationFrame(frame);
+  means.forEach((picture, i) => paint(canvases[i], picture));
+}
+
+function unfold(canvases, means) {
+  cancelAnimationFrame(frame);
+  const times = means.map(written);
+  const start = performance.now();
+  const step = (now) => {
+    means.forEach((picture, i) => {
+      const pen = ((now - start - i * STAGGER) / STROKE) * (1 + EDGE);
+      const sunk = picture.map((ink, p) => ink * Math.min(Math.max((pen - times[i][p]) / EDGE, 0), 1));
+      paint(canvases[i], sunk);
+    });
+    if (now - start < STROKE + STAGGER * means.length) frame = requestAnimationFrame(step);
+  };
+  step(start);
+}
