@@ -2,12 +2,13 @@
 
 const SIDE = 28;
 const ZOOM = 5; // odd, so that each pixel's middle is a canvas pixel's middle
-const INK = [28, 43, 82];
+const INK = 0x522b1c; // blue, green, red
 const STROKE = 420; // milliseconds that a digit takes to be written
 const STAGGER = 110; // and after which the next begins
 const EDGE = 0.15; // of a stroke, while a pixel's ink sinks in
 
-// Catmull and Rom's cubic through the pixels' middles: four [pixel, weight] for each canvas row
+// Catmull and Rom's cubic through the pixels' middles: for each canvas row up to four
+// pixels, each followed by its weight
 const taps = Array.from({ length: SIDE * ZOOM }, (_, at) => {
   const place = (at - (ZOOM - 1) / 2) / ZOOM;
   const first = Math.floor(place);
@@ -18,23 +19,28 @@ const taps = Array.from({ length: SIDE * ZOOM }, (_, at) => {
     (t + 4 * t ** 2 - 3 * t ** 3) / 2,
     (-(t ** 2) + t ** 3) / 2,
   ];
-  return weights.map((w, k) => [first - 1 + k, w]).filter(([p, w]) => w && p >= 0 && p < SIDE);
+  const pixel = (k) => first - 1 + k;
+  return weights.flatMap((w, k) => (w && pixel(k) >= 0 && pixel(k) < SIDE ? [pixel(k), w] : []));
 });
+
+// The sum of an image's rows or columns from a place on, at a stride, by a canvas row's weights
+function blend(tap, values, start, stride) {
+  let sum = 0;
+  for (let k = 0; k < tap.length; k += 2) sum += tap[k + 1] * values[start + stride * tap[k]];
+  return sum;
+}
 
 function paint(canvas, picture) {
   const size = SIDE * ZOOM;
-  const rows = new Float32Array(SIDE * size);
-  for (let y = 0; y < SIDE; y++)
-    for (let x = 0; x < size; x++) for (const [p, w] of taps[x]) rows[y * size + x] += w * picture[y * SIDE + p];
+  const wide = Float32Array.from({ length: SIDE * size }, (_, at) =>
+    blend(taps[at % size], picture, Math.floor(at / size) * SIDE, 1));
   const image = new ImageData(size, size);
-  for (let y = 0, at = 0; y < size; y++)
-    for (let x = 0; x < size; x++, at += 4) {
-      let ink = 0;
-      for (const [p, w] of taps[y]) ink += w * rows[p * size + x];
-      image.data.set(INK, at);
-      image.data[at + 3] = 255 * ink;
-    }
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  const colours = new Uint32Array(image.data.buffer);
+  for (let at = 0; at < colours.length; at++) {
+    const ink = blend(taps[Math.floor(at / size)], wide, at % size, size);
+    colours[at] = INK | (Math.round(255 * Math.min(Math.max(ink, 0), 1)) << 24);
+  }
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
 }
 
 // When a pen reaches each pixel, from 0 to 1: it starts at the top left end of the ink and moves

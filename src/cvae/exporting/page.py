@@ -14,7 +14,7 @@ from torch import Tensor
 from cvae.exporting.digits import DigitModel
 
 SCRIPTS = ("model.js", "ink.js", "page.js")
-FIRST_TEMPERATURE = 0.7  # of the page when it opens: a careful hand
+FIRST_TEMPERATURE = 0.6  # of the page when it opens: a careful hand
 
 
 def page(model: DigitModel, facts: Mapping[str, str]) -> bytes:
