@@ -15,7 +15,7 @@ from cvae.evaluation.generation import Draw, Sampler
 from cvae.evaluation.judge import judge_of
 from cvae.exporting.digits import digit_model
 from cvae.exporting.facts import facts
-from cvae.exporting.page import page
+from cvae.exporting.page import FIRST_TEMPERATURE, page
 from cvae.run import Run
 from warm import Command
 
@@ -31,7 +31,7 @@ def _page_of(folder: Path, path: Path) -> tuple[Draw, Draw]:
     model = run.load_model()
     view, source = (build(run.config["data"][name], name) for name in ("view", "source"))
     digits = digit_model(model, view, source)
-    first = {"temperature": 0.7, **NUMBERS}
+    first = {"temperature": FIRST_TEMPERATURE, **NUMBERS}
     path.write_bytes(page(digits, facts(run, NUMBERS, {**NUMBERS, "first": first})))
     return digits, Sampler(model)
 

@@ -4,6 +4,7 @@ Where no finished run below outputs/ can, the main job is trained first.
 """
 
 import argparse
+import logging
 import subprocess
 import sys
 
@@ -13,6 +14,8 @@ from cvae.errors import UserError
 from cvae.export import export
 from cvae.exporting.digits import digit_model
 from cvae.run import Run, find, newest_first
+
+log = logging.getLogger(__name__)
 
 
 def can_be_a_page(run: Run) -> bool:
@@ -32,10 +35,11 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m cvae.demo", description=__doc__).parse_args()
     run = next(filter(can_be_a_page, newest_first()), None)
     if run is None:
+        log.info("no finished run below outputs/ can be a page: training the main job, for minutes")
         trained = subprocess.run([sys.executable, "-m", "cvae.train"], check=False)
         if trained.returncode:
             sys.exit(trained.returncode)
-        run = find("latest")
+        run = next(filter(can_be_a_page, newest_first()))
     export(run)
     print(f"open {run.folder / 'demo.html'} in a browser")
 

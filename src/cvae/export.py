@@ -11,11 +11,10 @@ from typing import Any
 
 from cvae.allowed import allow
 from cvae.command import run_command
-from cvae.data.source import Source
 from cvae.errors import UserError
 from cvae.evaluation.data import data_of
 from cvae.evaluation.judge import judge_of
-from cvae.exporting.digits import digit_model
+from cvae.exporting.digits import DigitModel, digit_model
 from cvae.exporting.facts import facts
 from cvae.exporting.fidelity import Fidelity, table
 from cvae.exporting.page import FIRST_TEMPERATURE, page
@@ -48,11 +47,14 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
     results = {"name": run.config["name"], "examples": len(fidelity.examples.x), "forms": forms}
     written = _graphs(fidelity, forms)
     try:
-        written["demo.html"] = _page(run, data.source, fidelity, forms)
+        model = digit_model(fidelity.model, data.view, data.source)
     except UserError as error:
         log.warning("no demo.html: %s", error)
         results["no_page"] = str(error)
-    written["export.json"] = json.dumps(results, indent=2).encode()
+        (run.folder / "demo.html").unlink(missing_ok=True)
+    else:
+        written["demo.html"] = _page(run, model, fidelity, forms)
+    written["export.json"] = json.dumps(results, indent=2, allow_nan=False).encode()
     for name, content in written.items():
         write_atomically(run.folder / name, content)
     return results
@@ -70,14 +72,13 @@ def _graphs(fidelity: Fidelity, forms: dict[str, Any]) -> dict[str, bytes]:
     graphs = {"model.onnx": graph, "model.int8.onnx": to_int8(graph)}
     for name, content in graphs.items():
         forms[name] = {"bytes": len(content), **fidelity(Graph(content))}
-    if (difference := forms["model.onnx"]["max_difference"]) > TOLERANCE:
+    if not (difference := forms["model.onnx"]["max_difference"]) <= TOLERANCE:  # nor is it NaN
         raise UserError(f"model.onnx is {difference:.1e} away from PyTorch: nothing was written")
     return graphs
 
 
-def _page(run: Run, source: Source, fidelity: Fidelity, forms: dict[str, Any]) -> bytes:
+def _page(run: Run, model: DigitModel, fidelity: Fidelity, forms: dict[str, Any]) -> bytes:
     """The page, its numbers added to the forms."""
-    model = digit_model(fidelity.model, fidelity.view, source)
     cooler = fidelity.taken(lambda x, noise: model(x, FIRST_TEMPERATURE * noise))
     numbers = {**fidelity(model), "first": {"temperature": FIRST_TEMPERATURE, **cooler}}
     content = page(model, facts(run, forms["checkpoint"], numbers))

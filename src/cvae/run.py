@@ -140,8 +140,9 @@ class Run:
     @property
     def measured(self) -> tuple[Path, ...]:
         """What is made of a finished run's weights, and does not outlive them."""
+        seen = ("evaluation_val.json", "latents.npz", "latents_val.npz")
         exported = ("model.onnx", "model.int8.onnx", "demo.html", "export.json")
-        return (self.evaluation, *(self.folder / name for name in exported))
+        return (self.evaluation, *(self.folder / name for name in (*seen, *exported)))
 
     @property
     def weights(self) -> str:

@@ -40,7 +40,7 @@ def picture(
 ) -> bytes:
     """PNG: a row a sample, a column a condition; z = μ(x) + τ·σ(x)·ε."""
     grid = samples(model, view, given.x, temperature * noise, given.y)
-    title = f"{grid.title.partition(':')[0]}, τ = {temperature:g}"
+    title = f"{grid.title}, τ = {temperature:g}"
     return png(draw(replace(grid, title=title, columns=given.names)))
 
 
@@ -48,11 +48,12 @@ def picture(
 def arrays(
     model: ConditionalVAE, view: View, given: Conditions, noise: Tensor, temperature: float
 ) -> bytes:
-    """NPZ: x, ε (K, B, d), the samples E[y|x,z] (K, B, …), and as full pictures (K, B, 1, H, W)."""
+    """NPZ: x, ε (K, B, d), τ, the samples E[y|x,z] (K, B, …), and as pictures (K, B, 1, H, W)."""
     drawn = model.sample(given.x, temperature * noise).mean
     named = {
         "x": given.x,
         "noise": noise,
+        "temperature": torch.tensor(temperature),
         "samples": drawn,
         "pictures": view.picture(given.x, drawn),
     }
@@ -106,8 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FILE",
-        help=".png, or .npz with x, noise, samples (the means of p(y|x,z)) and pictures (default: "
-        "pictures/sample.png in the run's folder)",
+        help=".png, or .npz with x, noise, temperature, samples (the means of p(y|x,z)) and "
+        "pictures (default: pictures/sample.png in the run's folder)",
     )
     parser.add_argument("--data-root", metavar="PATH", help="the data's files, if they have moved")
     parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
@@ -122,10 +123,11 @@ def main() -> None:
     model, view = run.load_model(), build(run.config["data"]["view"], "data.view")
     if isinstance(model.decoder, Unconditional):
         log.warning("the model of %s ignores x: columns differ by chance alone", run.folder)
-    if arguments.images or (is_picture(view) and not arguments.digits):
-        given = of_images(run, arguments.images or IMAGES, arguments.data_root)
+    digits, images = arguments.digits, arguments.images
+    if images is not None or (digits is None and is_picture(view)):
+        given = of_images(run, IMAGES if images is None else images, arguments.data_root)
     else:
-        given = of_digits(view, arguments.digits or DIGITS)
+        given = of_digits(view, DIGITS if digits is None else digits)
     noise = noise_of(arguments.num_samples, len(given.x), model.latent_dim, arguments.seed)
     out = arguments.out or run.folder / "pictures" / "sample.png"
     content = FORMATS[out.suffix](model, view, given, noise, arguments.temperature)

@@ -116,8 +116,8 @@ def digit_model(model: ConditionalVAE, view: View, source: Source) -> DigitModel
     layers += [_layer(layer) for layer in between if isinstance(layer, nn.Linear)]
     layers.append(_layer(last, rows=prod(view.y_shape)))
     prior = model.prior(digits)
-    assert isinstance(prior, Independent)
-    assert isinstance(prior.base_dist, Normal)
+    if not (isinstance(prior, Independent) and isinstance(prior.base_dist, Normal)):
+        raise UserError("the page draws z from a Gaussian, and the prior of this run is none")
     return DigitModel(
         prior.base_dist.loc,
         prior.base_dist.scale,

@@ -50,7 +50,7 @@ def _tested(run: Run) -> dict[str, str]:
             raise ValueError("a test number is not finite")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{run.metrics} does not hold a run's test numbers: {error}") from error
-    binarize = run.config["data"].get("binarize", "dynamic")
+    binarize = run.config["data"]["binarize"]
     density = density_label(build(run.config["likelihood"], "likelihood"), binarize)
     return {
         **{

@@ -40,7 +40,10 @@ def to_onnx(model: ConditionalVAE, x_shape: Shape) -> bytes:
             dynamic_shapes=({0: BATCH}, {0: BATCH}),
         )
     assert program is not None
-    return program.model_proto.SerializeToString()
+    proto = program.model_proto
+    for part in (proto, proto.graph, *proto.graph.node, *proto.graph.value_info):
+        del part.metadata_props[:]  # the exporter's traces, with this machine's paths
+    return proto.SerializeToString()
 
 
 def to_int8(graph: bytes) -> bytes:

@@ -43,23 +43,32 @@ function paint(canvas, picture) {
   canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
 }
 
+const NEIGHBOURS = [[-1, 0], [1, 0], [0, -1], [0, 1], [-1, -1], [1, -1], [-1, 1], [1, 1]].map(
+  ([dx, dy]) => ({ dx, dy, far: Math.hypot(dx, dy) }),
+);
+
 // When a pen reaches each pixel, from 0 to 1: it starts at the top left end of the ink and moves
 // fast along ink, slowly over paper.
 function written(picture) {
   const inked = [...picture.keys()].filter((p) => picture[p] > 0.5);
   const height = (p) => Math.floor(p / SIDE) + 0.4 * (p % SIDE);
-  const times = new Float32Array(SIDE * SIDE).fill(Infinity);
+  const times = new Float64Array(SIDE * SIDE).fill(Infinity); // as exact as what it is compared with
   if (inked.length) times[inked.reduce((a, b) => (height(b) < height(a) ? b : a))] = 0;
-  for (let changed = inked.length > 0; changed; ) {
+  const order = [...times.keys()];
+  for (let changed = inked.length > 0; changed; order.reverse()) {
     changed = false;
-    for (let p = 0; p < times.length; p++)
-      for (const [dx, dy] of [[-1, 0], [1, 0], [0, -1], [0, 1], [-1, -1], [1, -1], [-1, 1], [1, 1]]) {
+    for (const p of order) {
+      const slow = 1 / (0.02 + Math.max(picture[p], 0));
+      for (const { dx, dy, far } of NEIGHBOURS) {
         const x = (p % SIDE) + dx;
         const q = p + dx + dy * SIDE;
         if (x < 0 || x >= SIDE || q < 0 || q >= times.length) continue;
-        const time = times[q] + Math.hypot(dx, dy) / (0.02 + Math.max(picture[p], 0));
-        if (time < times[p]) [times[p], changed] = [time, true];
+        const time = times[q] + far * slow;
+        if (time >= times[p]) continue;
+        times[p] = time;
+        changed = true;
       }
+    }
   }
   const last = Math.max(...inked.map((p) => times[p]), 1e-9);
   return times.map((time) => Math.min(time / last, 1));

@@ -54,8 +54,10 @@ element("again").addEventListener("click", () => {
 });
 temperature.addEventListener("input", () => {
   show();
-  write(false);
+  if (digits.length) write(false);
 });
-same.addEventListener("change", () => write(true));
+same.addEventListener("change", () => {
+  if (digits.length) write(true);
+});
 show();
 if (read()) write(true);

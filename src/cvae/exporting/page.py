@@ -39,7 +39,7 @@ def page(model: DigitModel, facts: Mapping[str, str]) -> bytes:
         ),
         temperature=FIRST_TEMPERATURE,
     )
-    return filled.encode()
+    return filled.encode(errors="xmlcharrefreplace")  # a folder's name may be no text
 
 
 def _content(model: DigitModel) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cvae.errors import UserError
+
 LARGEST = 127  # of the 8-bit numbers in use: as many below zero as above
 
 
@@ -22,7 +24,13 @@ class Quantized:
 
     @classmethod
     def of(cls, weight: Tensor) -> "Quantized":
-        """The nearest of such matrices to W (out, in) with these scales."""
+        """The nearest of such matrices to W (out, in) with these scales.
+
+        Raises:
+            UserError: a number of W is not finite.
+        """
+        if not weight.isfinite().all():
+            raise UserError("a weight of the model is not finite")
         largest = weight.abs().amax(1)
         scale = torch.where(largest > 0, largest, 1.0) / LARGEST  # a row of zeros needs any
         return cls((weight / scale.unsqueeze(1)).round().to(torch.int8), scale)

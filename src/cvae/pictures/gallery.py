@@ -77,7 +77,7 @@ PICTURES = {
     "posterior_and_prior": Picture(_reconstructions, (Z,)),
     "traversals": Picture(_traversals, (Z,)),
     "interpolation_within_class": Picture(_within, (Z, LABELS)),
-    "interpolation_across_classes": Picture(_across, (Z, LABELS)),
+    "interpolation_across_classes": Picture(_across, (Z, LABELS, SEEN)),
     "interpolation_of_conditions": Picture(_condition_paths, (LABELS, SEEN)),
     "manifold": Picture(_manifold, (Z, TWO)),
     "posterior_means": Picture(

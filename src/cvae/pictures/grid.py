@@ -64,11 +64,12 @@ def samples(
         y: what the conditions came with, (B, …), shown where they are images.
     """
     drawn = view.picture(x, model.sample(x, noise.expand(-1, len(x), -1)).mean)
-    names = [f"ε {row + 1}" if model.latent_dim else "p(y|x)" for row in range(len(noise))]
+    name = "ε" if noise.shape[1] == 1 else "sample"
+    names = [f"{name} {row + 1}" if model.latent_dim else "p(y|x)" for row in range(len(noise))]
     given = view.condition(x)
     if given is None:
         columns = [str(column) for column in range(len(x))]
-        return Grid(drawn, "samples, z from p(z|x): a column an x, a row an ε", names, columns)
+        return Grid(drawn, "samples, z from p(z|x)", names, columns)
     above, below = {"x": given}, {} if y is None else {"y": view.picture(x, y)}
     if model.first_guess is not None:
         above["first guess"] = view.picture(x, model.first_guess(x).mean)
