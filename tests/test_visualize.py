@@ -160,7 +160,10 @@ def test_the_images_of_a_model_that_ignores_x_have_a_noise_each(
     shutil.copytree(trained, folder)
     command = visualize(folder)
     assert command.status == 0, command.output
-    assert "left out: interpolation_of_conditions (the model ignores x)" in command.output
+    assert (
+        "interpolation_across_classes, interpolation_of_conditions (the model ignores x)"
+        in command.output
+    )
     with Image.open(folder / "pictures" / "conditions.png") as picture:
         pixels = torch.from_numpy(np.asarray(picture.convert("L")).copy())
     first, second = pixels[40:90, 20:60], pixels[40:90, 80:120]

@@ -1,7 +1,7 @@
 """Plots of how a model uses its latent variables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from matplotlib.axes import Axes
@@ -100,10 +100,11 @@ def plot_posterior_means(latents: Latents, labels: Tensor) -> Figure:
     return plain(figure)
 
 
-def _contours(axes: Axes, plane: Plane, priors: Sequence[Latents]) -> None:
+def _contours(axes: Axes, plane: Plane, priors: Mapping[int, Latents]) -> None:
     """At 1 and 2 σ of each prior, and its class at its mean if there are several."""
     alone = len(priors) == 1
-    for label, (prior, colour) in enumerate(zip(priors, CLASSES, strict=False)):
+    for label, prior in priors.items():
+        colour = CLASSES[label]
         mean, scale = prior.prior_mean[0], prior.prior_scale[0]
         for radius in (1, 2):
             across, up = plane.ellipse(mean, scale, radius).T.tolist()
@@ -114,12 +115,12 @@ def _contours(axes: Axes, plane: Plane, priors: Sequence[Latents]) -> None:
             name.set(ha="center", va="center", fontsize="x-large", path_effects=[OUTLINE])
 
 
-def _priors(latents: Latents, labels: Tensor) -> list[Latents]:
+def _priors(latents: Latents, labels: Tensor) -> dict[int, Latents]:
     """Groups of examples with one prior: all of them, those of each class, or none."""
-    classes = [latents.of(labels == label) for label in labels.unique()]
+    classes = {label: latents.of(labels == label) for label in labels.unique().tolist()}
     if _share_prior(latents):
-        return [latents]
-    return classes if all(map(_share_prior, classes)) else []
+        return {0: latents}
+    return classes if all(map(_share_prior, classes.values())) else {}
 
 
 def _share_prior(latents: Latents) -> bool:
@@ -128,6 +129,8 @@ def _share_prior(latents: Latents) -> bool:
 
 
 def _points(axes: Axes, points: Tensor, labels: Tensor) -> None:
-    for label, colour in zip(labels.unique().tolist(), CLASSES, strict=False):
+    for label in labels.unique().tolist():
         across, up = points[labels == label].T.tolist()
-        axes.scatter(across, up, s=7, color=colour, alpha=0.6, linewidths=0, label=str(label))
+        axes.scatter(
+            across, up, s=7, color=CLASSES[label], alpha=0.6, linewidths=0, label=str(label)
+        )
