@@ -59,6 +59,7 @@ def test_a_run_of_digits_has_graphs_and_a_page(
     assert not any((folder / name).exists() for name in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

@@ -156,6 +156,7 @@ def test_test_images_are_completed(
     ("arguments", "message"),
     [
         (["--digits", "1a"], "--digits 1a: one or more of 0 to 9"),
+        (["--digits", ""], "--digits : one or more of 0 to 9"),
         (["--images", "3,x"], "--images 3,x: indices with commas"),
         (["--images", "3,10000"], "the test images are 0 to 9999"),
         (["--num-samples", "0"], "--num-samples 0: 1 or more"),

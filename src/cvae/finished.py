@@ -32,7 +32,7 @@ def arguments_over_runs(name: str, description: str | None) -> argparse.Argument
         help="a run's folder, a sweep's, or latest: the run below outputs/ that last wrote a "
         "checkpoint",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of all draws (default 0)")
     parser.add_argument(
         "--split",
         choices=("test", "val"),
@@ -46,6 +46,17 @@ def arguments_over_runs(name: str, description: str | None) -> argparse.Argument
     )
     parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
     return parser
+
+
+def seed(text: str) -> int:
+    """A seed as the command line has it.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"{text}: a whole number from 0 to 2**32 - 1")
+    return int(text)
 
 
 def read(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -18,7 +18,7 @@ from cvae.data.views import View
 from cvae.densities import Unconditional
 from cvae.errors import UserError
 from cvae.files import write_atomically
-from cvae.finished import read
+from cvae.finished import read, seed
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 from cvae.pictures.grid import samples
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="τ",
         help="of z = μ(x) + τ·σ(x)·ε; 0 is the prior's mean (default 1)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of ε (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of ε (default 0)")
     parser.add_argument(
         "--out",
         type=Path,
