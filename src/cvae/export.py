@@ -9,7 +9,6 @@ import json
 import logging
 from typing import Any
 
-from cvae.allowed import allow
 from cvae.command import run_command
 from cvae.errors import UserError
 from cvae.evaluation.data import data_of
@@ -19,6 +18,7 @@ from cvae.exporting.facts import facts
 from cvae.exporting.fidelity import Fidelity, table
 from cvae.exporting.page import FIRST_TEMPERATURE, page
 from cvae.files import write_atomically
+from cvae.finished import read, with_data
 from cvae.run import Run, find
 
 log = logging.getLogger(__name__)
@@ -98,15 +98,8 @@ def main() -> None:
         metavar="FOLDER",
         help="a run's folder, or latest: the run below outputs/ that last wrote a checkpoint",
     )
-    parser.add_argument(
-        "--data-root",
-        metavar="PATH",
-        help="the folder of the data's files, if it is not where the run had it",
-    )
-    parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
-    arguments = parser.parse_args()
-    if arguments.allow:
-        allow(arguments.allow)
+    with_data(parser)
+    arguments = read(parser)
     run = find(arguments.folder)
     log.info("exporting %s", run.folder)
     results = export(run, arguments.data_root)

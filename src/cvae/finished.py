@@ -39,13 +39,18 @@ def arguments_over_runs(name: str, description: str | None) -> argparse.Argument
         default="test",
         help="the data to look at: val to choose between models (default test)",
     )
+    with_data(parser)
+    return parser
+
+
+def with_data(parser: argparse.ArgumentParser) -> None:
+    """Add what every command needs to find a run's data and classes again."""
     parser.add_argument(
         "--data-root",
         metavar="PATH",
         help="the folder of the data's files, if it is not where the run had it",
     )
     parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
-    return parser
 
 
 def seed(text: str) -> int:

@@ -18,7 +18,7 @@ from cvae.data.views import View
 from cvae.densities import Unconditional
 from cvae.errors import UserError
 from cvae.files import write_atomically
-from cvae.finished import read, seed
+from cvae.finished import read, seed, with_data
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 from cvae.pictures.grid import samples
@@ -110,8 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         help=".png, or .npz with x, noise, temperature, samples (the means of p(y|x,z)) and "
         "pictures (default: pictures/sample.png in the run's folder)",
     )
-    parser.add_argument("--data-root", metavar="PATH", help="the data's files, if they have moved")
-    parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
+    with_data(parser)
     return parser
 
 
