@@ -4,7 +4,7 @@ import base64
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from torch import Tensor
+
+from warm import PATIENCE
 
 PIXELS = """return Array.from(document.querySelectorAll('#paper canvas'), canvas => {
   const data = canvas.getContext('2d').getImageData(0, 0, 140, 140).data;
@@ -65,6 +67,13 @@ class Page:
         pixels = torch.tensor(self.driver.execute_script(PIXELS), dtype=torch.float32)
         return pixels.reshape(-1, 1, 28, 28) / 255
 
+    def first_paint(self) -> float:
+        """Milliseconds from opening the page to the first frame with something on it."""
+        script = (
+            "return performance.getEntriesByName('first-contentful-paint').map(e => e.startTime)"
+        )
+        return float(until(lambda: self.driver.execute_script(script), "no frame")[0])
+
     def complaints(self) -> list[Any]:
         """What the console holds."""
         return list(self.driver.get_log("browser"))
@@ -83,6 +92,15 @@ class Page:
     def resize(self, width: int, height: int) -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def until(answer: Callable[[], Any], otherwise: str) -> Any:
+    """The first answer that is not empty."""
+    end = time.monotonic() + PATIENCE
+    while not (found := answer()):
+        assert time.monotonic() < end, otherwise
+        time.sleep(0.01)
+    return found
 
 
 @contextmanager
@@ -105,9 +123,8 @@ def opened(path: Path, *flags: str) -> Iterator[Page]:
     chrome = Chrome(options=options, service=Service(driver))
     try:
         chrome.get(path.resolve().as_uri())
-        end = time.monotonic() + 30
-        while not chrome.execute_script("return Boolean(window.cvae && window.cvae.shown)"):
-            assert time.monotonic() < end, chrome.get_log("browser")
+        drawn = "return Boolean(window.cvae && window.cvae.shown)"
+        until(lambda: chrome.execute_script(drawn), "nothing was drawn")
         yield Page(chrome)
     finally:
         chrome.quit()

@@ -131,7 +131,12 @@ def test_the_death_of_one_process_ends_all_with_a_line(
 ) -> None:
     command = begin(tmp_path, *ENDLESS)
     command.until((tmp_path / "checkpoints" / "last.ckpt").exists)
-    os.kill(processes_with("cvae.training.worker " + str(tmp_path))[rank], signal.SIGKILL)
+    (agent,) = processes_with(f"cvae.training.agent 2 {tmp_path}")
+    os.kill(agent, signal.SIGSTOP)  # it looks when the other has told of its lost connection
+    os.kill(processes_with(f"cvae.training.worker {tmp_path}")[rank], signal.SIGKILL)
+    command.until(lambda: all(state.startswith("Z") for state in states_below(agent)))
+    time.sleep(1)  # its clock is one of whole seconds
+    os.kill(agent, signal.SIGCONT)
     assert command.wait().status == 1
     (line,) = [line for line in command.output.splitlines() if "[ERROR]" in line]
     assert "of 2 ended: Signal 9 (SIGKILL)" in line
@@ -168,3 +173,9 @@ def processes_with(text: str) -> list[int]:
         ["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True
     )
     return [int(line.split()[0]) for line in listing.stdout.splitlines() if text in line]
+
+
+def states_below(pid: int) -> list[str]:
+    """Of a process's children, as ps has them: Z is one that has ended."""
+    listing = ["ps", "--ppid", str(pid), "-o", "stat="]
+    return subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()

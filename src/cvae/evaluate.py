@@ -17,7 +17,7 @@ from cvae.evaluation.generation import Generation, sampled_pictures
 from cvae.evaluation.judge import judge_of, pictures
 from cvae.evaluation.report import table
 from cvae.files import write_atomically
-from cvae.finished import arguments_over_runs, for_each_run, read
+from cvae.finished import arguments_over_runs, for_each_run, read, with_split
 from cvae.model import ConditionalVAE
 from cvae.pictures.gallery import drawn
 from cvae.pictures.subject import Subject
@@ -92,6 +92,7 @@ def _generation(
 def main() -> None:
     """Read the command line."""
     parser = arguments_over_runs("cvae.evaluate", __doc__)
+    with_split(parser)
     parser.add_argument(
         "--num-samples",
         type=int,

@@ -1,10 +1,9 @@
-"""`python -m cvae.export FOLDER`: a finished run's model as ONNX files and as a page.
+"""`python -m cvae.export FOLDER…`: finished runs' models as ONNX files and as a page.
 
 Writes into the folder model.onnx and model.int8.onnx, of a model of digits demo.html, which opens
 without a server and writes by hand what is typed, and export.json: sizes and fidelity.
 """
 
-import argparse
 import json
 import logging
 from typing import Any
@@ -18,8 +17,8 @@ from cvae.exporting.facts import facts
 from cvae.exporting.fidelity import Fidelity, table
 from cvae.exporting.page import FIRST_TEMPERATURE, page
 from cvae.files import write_atomically
-from cvae.finished import read, with_data
-from cvae.run import Run, find
+from cvae.finished import arguments_over_runs, for_each_run, read
+from cvae.run import Run
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-5  # between a pixel of model.onnx and of PyTorch
@@ -88,22 +87,13 @@ def _page(run: Run, model: DigitModel, fidelity: Fidelity, forms: dict[str, Any]
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cvae.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "folder",
-        metavar="FOLDER",
-        help="a run's folder, or latest: the run below outputs/ that last wrote a checkpoint",
-    )
-    with_data(parser)
-    arguments = read(parser)
-    run = find(arguments.folder)
-    log.info("exporting %s", run.folder)
-    results = export(run, arguments.data_root)
-    print(f"{results['name']}: {table(results)}\nfolder: {run.folder}")
+    arguments = read(arguments_over_runs("cvae.export", __doc__))
+
+    def exported(run: Run) -> str:
+        results = export(run, arguments.data_root)
+        return f"{results['name']}: {table(results)}"
+
+    for_each_run(arguments.folders, "exporting", exported)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def arguments_over_runs(name: str, description: str | None) -> argparse.ArgumentParser:
-    """A command line of runs, their data, and a seed, to which a command adds what is its own.
+    """A command line of runs and their data, to which a command adds what is its own.
 
     Args:
         name: of the module, as `python -m` is given it.
@@ -32,6 +32,12 @@ def arguments_over_runs(name: str, description: str | None) -> argparse.Argument
         help="a run's folder, a sweep's, or latest: the run below outputs/ that last wrote a "
         "checkpoint",
     )
+    with_data(parser)
+    return parser
+
+
+def with_split(parser: argparse.ArgumentParser) -> None:
+    """Add which of the data is looked at, with which draws."""
     parser.add_argument("--seed", type=seed, default=0, help="of all draws (default 0)")
     parser.add_argument(
         "--split",
@@ -39,8 +45,6 @@ def arguments_over_runs(name: str, description: str | None) -> argparse.Argument
         default="test",
         help="the data to look at: val to choose between models (default test)",
     )
-    with_data(parser)
-    return parser
 
 
 def with_data(parser: argparse.ArgumentParser) -> None:

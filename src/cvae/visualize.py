@@ -29,7 +29,7 @@ from tqdm import tqdm
 from cvae.command import run_command
 from cvae.evaluation.data import split_of
 from cvae.files import write_atomically
-from cvae.finished import arguments_over_runs, for_each_run, read
+from cvae.finished import arguments_over_runs, for_each_run, read, with_split
 from cvae.pictures.board import show
 from cvae.pictures.gallery import PICTURES, drawn, left_out
 from cvae.pictures.subject import Subject
@@ -89,7 +89,9 @@ def _arrays(subject: Subject) -> bytes:
 
 def main() -> None:
     """Read the command line."""
-    arguments = read(arguments_over_runs("cvae.visualize", __doc__))
+    parser = arguments_over_runs("cvae.visualize", __doc__)
+    with_split(parser)
+    arguments = read(parser)
 
     def visualized(run: Run) -> str:
         names = visualize(run, arguments.seed, arguments.split, arguments.data_root)

@@ -16,6 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from cvae.errors import UserError
 
 FAILURE = "failure.txt"  # in the run's folder, for the parent
+PATIENCE = 30  # seconds that torchrun gives a process to end
 
 
 def main() -> None:
@@ -27,13 +28,25 @@ def main() -> None:
     except SignalException as ended:
         sys.exit(128 + ended.sigval)
     except ChildFailedError as failed:
-        _, first = failed.get_first_failure()
-        Path(folder, FAILURE).write_text(_in_one_line(first, processes))
+        Path(folder, FAILURE).write_text(_in_one_line(_cause(failed), processes))
         sys.exit(1)
 
 
+def _cause(failed: ChildFailedError) -> ProcessFailure:
+    """The process that failed first, or that was killed.
+
+    The others lose their connection to a killed one, and may tell of it before torchrun looks; one
+    that hangs is killed by torchrun itself, but not so soon.
+    """
+    _, first = failed.get_first_failure()
+    for failure in failed.failures.values():
+        if failure.exitcode < 0 and failure.timestamp - first.timestamp < PATIENCE:
+            return failure
+    return first
+
+
 def _in_one_line(failure: ProcessFailure, processes: str) -> str:
-    """What went wrong in the process that failed first; a fault's traceback is shown as well."""
+    """What went wrong in a process; a fault's traceback is shown as well."""
     told = failure.error_file_data["message"]
     if not isinstance(told, dict):  # it could not tell
         how = failure.message if failure.exitcode < 0 else f"exit status {failure.exitcode}"
