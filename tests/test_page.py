@@ -127,6 +127,7 @@ def test_it_asks_for_nothing_says_nothing_and_fits_a_phone(
     unnamed = "return [...document.querySelectorAll('input')].filter(i => !i.labels.length).length"
     assert reader.driver.execute_script(unnamed) == 0
     assert "3141592653" in reader.driver.find_element("id", "paper").get_attribute("aria-label")
+    assert "3141592653" in reader.driver.find_element("id", "written").get_attribute("textContent")
 
 
 @pytest.fixture(scope="module")

@@ -246,7 +246,9 @@ def test_a_prior_has_contours_once_for_all_once_a_class_or_none() -> None:
     means, ones = torch.randn(200, 3), torch.ones(200, 3)
     of_class = torch.randn(CLASSES, 3)[labels]
     for prior, panels, contours in ((0 * ones, 1, 2), (of_class, 1, 20), (means, 2, 0)):
-        figure = plot_posterior_means(Latents(means, ones, prior, ones), labels)
+        figure = plot_posterior_means(
+            Latents(means, ones, prior, ones), labels, torch.arange(len(labels))
+        )
         assert len(figure.axes) == panels
         assert len(figure.axes[0].lines) == contours
         assert len(figure.axes[0].texts) == (CLASSES if contours == 20 else 0)

@@ -180,3 +180,13 @@ def test_a_model_that_ignores_the_digits_says_so(
     done = command(reference("model=vae"), "--out", tmp_path / "a.png")
     assert done.status == 0
     assert "ignores x" in done.output
+
+
+def test_a_model_without_z_draws_one_row(
+    command: Sample, reference: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "a.npz"
+    done = command(reference("data=quadrants", "model=deterministic"), "--out", out)
+    assert done.status == 0, done.output
+    assert "has no z: one row" in done.output
+    assert len(_arrays(out.read_bytes())["samples"]) == 1

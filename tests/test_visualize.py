@@ -12,12 +12,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cvae.evaluation.data import data_of
 from cvae.evaluation.latents import latents
-from cvae.pictures.board import PROJECTED
 from cvae.pictures.gallery import PICTURES
+from cvae.pictures.subject import SHOWN, Subject
 from cvae.run import Run
 from warm import Command, Warm
 
 Visualize = Callable[..., Command]
+Shown = Callable[..., tuple[Path, set[str], str]]
 LABELS_ALONE = {name for name in PICTURES if name.startswith("interpolation")}
 
 
@@ -40,11 +41,31 @@ def visualized(
     return folder, command.output
 
 
+@pytest.fixture
+def shown(visualize: Visualize, reference: Callable[..., Path], tmp_path: Path) -> Shown:
+    def run(*overrides: str, split: str = "test") -> tuple[Path, set[str], str]:
+        """A run's folder, the pictures that the command added to it, and what it said."""
+        trained, folder = reference(*overrides), tmp_path / "run"
+        shutil.copytree(trained, folder)
+        command = visualize(folder, "--split", split)
+        assert command.status == 0, command.output
+        return folder, _added(folder, trained), command.output
+
+    return run
+
+
 def _files(folder: Path) -> dict[str, bytes]:
     """What the command wrote, but for TensorBoard's events, which have a time."""
     names = [*folder.glob("pictures/*.png"), *folder.glob("latents*.npz")]
     projector = folder.glob("tensorboard/pictures/**/*.*v")  # tsv
     return {str(path.relative_to(folder)): path.read_bytes() for path in [*names, *projector]}
+
+
+def _labels_shown(folder: Path) -> list[int]:
+    run = Run(folder)
+    test = data_of(run).examples("test")
+    labels: list[int] = test.labels[Subject(run.load_model(), run.view, test, seed=0).some].tolist()
+    return labels
 
 
 def _added(folder: Path, before: Path) -> set[str]:
@@ -88,10 +109,10 @@ def test_tensorboard_holds_the_pictures_and_the_projector(visualized: tuple[Path
     assert set(events.Tags()["images"]) == {f"pictures/{name}" for name in PICTURES}
     assert 'tensor_name: "posterior_means:00000"' in (folder / "projector_config.pbtxt").read_text()
     (means,) = folder.glob("**/tensors.tsv")
-    assert len(means.read_text().splitlines()) == PROJECTED
-    header, first, *_ = (means.parent / "metadata.tsv").read_text().splitlines()
+    assert len(means.read_text().splitlines()) == SHOWN
+    header, *shown = (means.parent / "metadata.tsv").read_text().splitlines()
     assert header == "class\tKL"
-    assert first.startswith("7\t")  # the first test image
+    assert [int(line.split("\t")[0]) for line in shown] == _labels_shown(visualized[0])
     with Image.open(means.parent / "sprite.png") as sprite:
         assert sprite.width % 28 == 0
         assert np.asarray(sprite)[:28, :28].any()
@@ -113,24 +134,19 @@ def test_a_second_time_gives_the_same_and_another_seed_other_samples(
     assert visualize(folder, "--seed", "1").status == 0
     other = _files(folder)
     changed = {name for name, content in other.items() if content != again[name]}
-    assert {"pictures/conditions.png", "pictures/posterior_and_prior.png"} < changed
-    assert not {"pictures/kl.png", "pictures/posterior_means.png", "latents.npz"} & changed
+    seeded = ("conditions", "posterior_and_prior", "posterior_means", "aggregate")
+    assert {f"pictures/{name}.png" for name in seeded} < changed
+    assert not {"pictures/kl.png", "latents.npz"} & changed
 
 
-def test_where_x_is_a_picture_what_makes_no_sense_is_left_out_in_one_line(
-    visualize: Visualize, reference: Callable[..., Path], tmp_path: Path
-) -> None:
-    trained = reference("data=quadrants", "model.latent_dim=4")
-    folder = tmp_path / "run"
-    shutil.copytree(trained, folder)
-    command = visualize(folder, "--split", "val")
-    assert command.status == 0, command.output
-    (line,) = (line for line in command.output.splitlines() if "left out" in line)
+def test_where_x_is_a_picture_what_makes_no_sense_is_left_out_in_one_line(shown: Shown) -> None:
+    folder, added, output = shown("data=quadrants", "model.latent_dim=4", split="val")
+    (line,) = (line for line in output.splitlines() if "left out" in line)
     assert line.endswith(
         "(a mixture of two pictures is no condition); manifold (z has not two dimensions)"
     )
     assert all(name in line for name in LABELS_ALONE)
-    assert _added(folder, trained) == set()
+    assert added == set()
     drawn = {path.stem for path in folder.glob("pictures_val/*.png")}
     assert drawn == set(PICTURES) - LABELS_ALONE - {"manifold"}
     with np.load(folder / "latents_val.npz") as kept:
@@ -139,35 +155,22 @@ def test_where_x_is_a_picture_what_makes_no_sense_is_left_out_in_one_line(
     assert (folder / "tensorboard" / "pictures_val").is_dir()
 
 
-def test_a_model_without_z_shows_what_it_makes_of_x(
-    visualize: Visualize, reference: Callable[..., Path], tmp_path: Path
-) -> None:
-    trained = reference("data=quadrants", "model=deterministic")
-    folder = tmp_path / "run"
-    shutil.copytree(trained, folder)
-    command = visualize(folder)
-    assert command.status == 0, command.output
-    assert "there is no z" in command.output
-    assert _added(folder, trained) == {"conditions"}
+def test_a_model_without_z_shows_what_it_makes_of_x(shown: Shown) -> None:
+    folder, added, output = shown("data=quadrants", "model=deterministic")
+    assert "there is no z" in output
+    assert added == {"conditions"}
     assert not (folder / "latents.npz").exists()
 
 
-def test_the_images_of_a_model_that_ignores_x_have_a_noise_each(
-    visualize: Visualize, reference: Callable[..., Path], tmp_path: Path
-) -> None:
-    trained = reference("model=vae", "model.latent_dim=2")
-    folder = tmp_path / "run"
-    shutil.copytree(trained, folder)
-    command = visualize(folder)
-    assert command.status == 0, command.output
-    assert (
-        "interpolation_across_classes, interpolation_of_conditions (the model ignores x)"
-        in command.output
-    )
-    with Image.open(folder / "pictures" / "conditions.png") as picture:
-        pixels = torch.from_numpy(np.asarray(picture.convert("L")).copy())
-    first, second = pixels[40:90, 20:60], pixels[40:90, 80:120]
-    assert not torch.equal(first, second)
+def test_the_images_of_a_model_that_ignores_x_have_a_noise_each(shown: Shown) -> None:
+    folder, _, output = shown("model=vae", "model.latent_dim=2")
+    names = "interpolation_across_classes, interpolation_of_conditions"
+    assert f"{names} (the model ignores x)" in output
+    for name, height in (("conditions", 40), ("samples", 0)):
+        with Image.open(folder / "pictures" / f"{name}.png") as picture:
+            pixels = torch.from_numpy(np.asarray(picture.convert("L")).copy())
+        first, second = pixels[height : height + 50, 20:60], pixels[height : height + 50, 80:120]
+        assert not torch.equal(first, second), name
 
 
 def test_runs_that_cannot_be_shown_leave_the_others_their_turn(

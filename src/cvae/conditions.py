@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cvae.data.views import SHAPE, View
+from cvae.data.views import SHAPE, View, is_picture
 from cvae.errors import UserError
 from cvae.run import Run
 
@@ -57,8 +57,3 @@ def of_images(run: Run, images: str, root: str | None) -> Conditions:
     if not all(0 <= index < len(examples.y) for index in chosen):
         raise UserError(f"--images {images}: the test images are 0 to {len(examples.y) - 1}")
     return Conditions(examples.x[chosen], examples.y[chosen], [f"#{index}" for index in chosen])
-
-
-def is_picture(view: View) -> bool:
-    """Whether x is part of an image rather than a digit."""
-    return view.condition(torch.zeros(1, *view.x_shape)) is not None

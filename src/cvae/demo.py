@@ -23,8 +23,8 @@ def can_be_a_page(run: Run) -> bool:
     if not run.metrics.is_file():
         return False
     try:
-        view, source = (build(run.config["data"][name], name) for name in ("view", "source"))
-        digit_model(find(str(run.folder)).build_model().eval(), view, source)
+        source = build(run.config["data"]["source"], "data.source")
+        digit_model(find(str(run.folder)).build_model().eval(), run.view, source)
     except (UserError, KeyError):
         return False
     return True

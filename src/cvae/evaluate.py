@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from cvae.build import build
 from cvae.command import run_command
 from cvae.data.module import Examples, ImageData
 from cvae.errors import UserError
@@ -21,7 +20,7 @@ from cvae.finished import arguments_over_runs, for_each_run, read, with_split
 from cvae.model import ConditionalVAE
 from cvae.pictures.gallery import drawn
 from cvae.pictures.subject import Subject
-from cvae.run import Run, density_label
+from cvae.run import Run
 
 PICTURED = ("posterior_and_prior", "kl", "aggregate")  # of all that cvae.visualize draws
 
@@ -61,7 +60,7 @@ def evaluate(
         "split": split,
         "examples": len(y),
         "weights": run.weights,
-        "density": density_label(build(run.config["likelihood"], "likelihood"), data.binarize),
+        "density": run.density,
         "num_samples": num_samples,
         "seed": seed,
         "device": _name(device),

@@ -6,7 +6,11 @@ without a server and writes by hand what is typed, and export.json: sizes and fi
 
 import json
 import logging
-from typing import Any
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
 
 from cvae.command import run_command
 from cvae.errors import UserError
@@ -22,6 +26,14 @@ from cvae.run import Run
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-5  # between a pixel of model.onnx and of PyTorch
+GRAPHS, PAGE = ("model.onnx", "model.int8.onnx"), "demo.html"
+
+
+class Form(NamedTuple):
+    """A model in another form: the file, and numbers of its fidelity."""
+
+    content: bytes
+    numbers: Mapping[str, Any]
 
 
 def export(run: Run, root: str | None = None) -> dict[str, Any]:
@@ -38,51 +50,68 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
         UserError: the folder holds no trained model, the data are not those of its training,
             model.onnx does not compute what PyTorch does, or a package is missing.
     """
+    graph = _graph_module()  # before the data are read, and a judge perhaps trained
     data = data_of(run, root)
     judge = judge_of(data.source.name, data.source.load(data.root))
     fidelity = Fidelity(run.load_model(), data.view, data.examples("test"), judge)
-    size = run.checkpoint(run.weights).stat().st_size
-    forms: dict[str, Any] = {"checkpoint": {"bytes": size, **fidelity()}}
-    results = {"name": run.config["name"], "examples": len(fidelity.examples.x), "forms": forms}
-    written = _graphs(fidelity, forms)
+    results = {"name": run.config["name"], "examples": len(fidelity.examples.x)}
+    model: DigitModel | None = None
     try:
         model = digit_model(fidelity.model, data.view, data.source)
     except UserError as error:
-        log.warning("no demo.html: %s", error)
+        log.warning("no %s: %s", PAGE, error)
         results["no_page"] = str(error)
-        (run.folder / "demo.html").unlink(missing_ok=True)
-    else:
-        written["demo.html"] = _page(run, model, fidelity, forms)
-    written["export.json"] = json.dumps(results, indent=2, allow_nan=False).encode()
-    for name, content in written.items():
-        write_atomically(run.folder / name, content)
+    checkpoint = fidelity()
+    size = run.checkpoint(run.weights).stat().st_size
+    results["forms"] = {"checkpoint": {"bytes": size, **checkpoint}}
+    made = _forms(run, fidelity, checkpoint, graph, model)
+    total = len(GRAPHS) + (model is not None)
+    forms = dict(tqdm(made, total=total, desc="forms", unit="form"))
+    for name, form in forms.items():
+        results["forms"][name] = {"bytes": len(form.content), **form.numbers}
+    _write(run, forms, results)
     return results
 
 
-def _graphs(fidelity: Fidelity, forms: dict[str, Any]) -> dict[str, bytes]:
-    """The ONNX files by name, their numbers added to the forms."""
+def _graph_module() -> ModuleType:
     try:
-        from cvae.exporting.graph import Graph, to_int8, to_onnx
+        from cvae.exporting import graph
     except ModuleNotFoundError as error:  # an extra, which not everybody installs
         raise UserError(
             f"{error.name} is missing: python -m pip install -c constraints.txt -e '.[export]'"
         ) from error
-    graph = to_onnx(fidelity.model, fidelity.view.x_shape)
-    graphs = {"model.onnx": graph, "model.int8.onnx": to_int8(graph)}
-    for name, content in graphs.items():
-        forms[name] = {"bytes": len(content), **fidelity(Graph(content))}
-    if not (difference := forms["model.onnx"]["max_difference"]) <= TOLERANCE:  # nor is it NaN
-        raise UserError(f"model.onnx is {difference:.1e} away from PyTorch: nothing was written")
-    return graphs
+    return graph
 
 
-def _page(run: Run, model: DigitModel, fidelity: Fidelity, forms: dict[str, Any]) -> bytes:
-    """The page, its numbers added to the forms."""
-    cooler = fidelity.taken(lambda x, noise: model(x, FIRST_TEMPERATURE * noise))
-    numbers = {**fidelity(model), "first": {"temperature": FIRST_TEMPERATURE, **cooler}}
-    content = page(model, facts(run, forms["checkpoint"], numbers))
-    forms["demo.html"] = {"bytes": len(content), **numbers}
-    return content
+def _forms(
+    run: Run,
+    fidelity: Fidelity,
+    checkpoint: Mapping[str, float],
+    graph: ModuleType,
+    model: DigitModel | None,
+) -> Iterator[tuple[str, Form]]:
+    """The files by name, as they are made."""
+    exact = graph.to_onnx(fidelity.model, fidelity.view.x_shape)
+    numbers = fidelity(graph.Graph(exact))
+    if not numbers["max_difference"] <= TOLERANCE:  # nor is it NaN
+        away = f"{numbers['max_difference']:.1e} away from PyTorch"
+        raise UserError(f"{GRAPHS[0]} is {away}: nothing was written")
+    yield GRAPHS[0], Form(exact, numbers)
+    int8 = graph.to_int8(exact)
+    yield GRAPHS[1], Form(int8, fidelity(graph.Graph(int8)))
+    if model is not None:
+        cooler = fidelity.taken(lambda x, noise: model(x, FIRST_TEMPERATURE * noise))
+        own = {**fidelity(model), "first": {"temperature": FIRST_TEMPERATURE, **cooler}}
+        yield PAGE, Form(page(model, facts(run, checkpoint, own)), own)
+
+
+def _write(run: Run, forms: Mapping[str, Form], results: Mapping[str, Any]) -> None:
+    if PAGE not in forms:
+        (run.folder / PAGE).unlink(missing_ok=True)  # of other weights
+    for name, form in forms.items():
+        write_atomically(run.folder / name, form.content)
+    content = json.dumps(results, indent=2, allow_nan=False)
+    write_atomically(run.folder / "export.json", content.encode())
 
 
 def main() -> None:

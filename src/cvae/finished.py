@@ -6,8 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cvae.allowed import allow
-from cvae.command import log_mistake
-from cvae.errors import UserError
+from cvae.command import MISTAKES, log_mistake
 from cvae.run import Run, find_all
 
 log = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ def for_each_run(names: Sequence[str], doing: str, work: Callable[[Run], str]) -
     Args:
         names: of folders, as the command line has them.
         doing: what is done to a run, for the log.
-        work: raises UserError for a run that the others can do without.
+        work: raises one of MISTAKES for a run that the others can do without.
 
     Raises:
         UserError: a name stands for no run.
@@ -96,7 +95,7 @@ def for_each_run(names: Sequence[str], doing: str, work: Callable[[Run], str]) -
         log.info("%s %s", doing, run.folder)
         try:
             print(f"{work(run)}\nfolder: {run.folder}\n", flush=True)
-        except UserError as error:
+        except MISTAKES as error:
             log_mistake(error)
             failed = True
     sys.exit(1 if failed else 0)

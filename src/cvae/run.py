@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from cvae.build import build, check_arguments
 from cvae.checkpoint import read_checkpoint
 from cvae.config import Config, check_config, parse
+from cvae.data.views import View
 from cvae.densities import Head
 from cvae.errors import UserError
 from cvae.files import remove_leftovers, write_atomically
@@ -18,6 +19,12 @@ from cvae.model import ConditionalVAE
 
 MODEL_PREFIX = "model."  # of the model's weights in a checkpoint
 OUTPUTS = Path("outputs")
+DENSITIES = {  # by whether the likelihood is of 0/1, and whether the pixels are grey
+    (True, False): "log-probability of 0/1 pixels",
+    (True, True): "cross-entropy on grey pixels, not a log-likelihood",
+    (False, False): "log-density on 0/1 pixels, which has no meaning as a likelihood of images",
+    (False, True): "log-density of grey pixels",
+}
 
 
 class Run:
@@ -127,6 +134,18 @@ class Run:
             raise UserError(f"{path} does not hold a run's config")
         return {str(key): value for key, value in config.items()}
 
+    @cached_property
+    def view(self) -> View:
+        """What of its data is x and what is y."""
+        view: View = build(self.config["data"]["view"], "data.view")
+        return view
+
+    @property
+    def density(self) -> str:
+        """What the numbers of its likelihood on its pixels are, in words."""
+        likelihood: Head = build(self.config["likelihood"], "likelihood")
+        return DENSITIES[likelihood.binary, self.config["data"].get("binarize", "none") == "none"]
+
     @property
     def metrics(self) -> Path:
         """Final numbers."""
@@ -156,12 +175,11 @@ class Run:
     def build_model(self) -> ConditionalVAE:
         """The composition that the config describes, with fresh weights."""
         config = self.config
-        view = build(config["data"]["view"], "data.view")
         model: ConditionalVAE = build(
             config["model"],
             "model",
-            x_shape=view.x_shape,
-            y_shape=view.y_shape,
+            x_shape=self.view.x_shape,
+            y_shape=self.view.y_shape,
             networks=build(config["network"], "network"),
             prior=build(config["prior"], "prior"),
             likelihood=build(config["likelihood"], "likelihood"),
@@ -234,12 +252,3 @@ def _latest() -> Run:
     for run in newest_first():
         return run
     raise UserError(f"no run with a checkpoint below {OUTPUTS.resolve()}: name its folder")
-
-
-def density_label(likelihood: Head, binarize: str) -> str:
-    """What the numbers of a likelihood on such pixels are, in words, wherever they are shown."""
-    if likelihood.binary and binarize == "none":
-        return "cross-entropy on grey pixels, not a log-likelihood"
-    if not likelihood.binary and binarize != "none":
-        return "log-density on 0/1 pixels, which has no meaning as a likelihood of images"
-    return "log-probability of 0/1 pixels" if likelihood.binary else "log-density of grey pixels"

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvae.build import build
 from cvae.command import run_command
-from cvae.conditions import Conditions, is_picture, of_digits, of_images
-from cvae.data.views import View
+from cvae.conditions import Conditions, of_digits, of_images
+from cvae.data.views import View, is_picture
 from cvae.densities import Unconditional
 from cvae.errors import UserError
 from cvae.files import write_atomically
@@ -119,15 +118,18 @@ def main() -> None:
     arguments = read(_parser())
     _check(arguments)
     run = find(arguments.folder)
-    model, view = run.load_model(), build(run.config["data"]["view"], "data.view")
+    model, view, rows = run.load_model(), run.view, arguments.num_samples
     if isinstance(model.decoder, Unconditional):
         log.warning("the model of %s ignores x: columns differ by chance alone", run.folder)
+    if not model.latent_dim and rows > 1:
+        log.warning("the model of %s has no z: one row, since all would be the same", run.folder)
+        rows = 1
     digits, images = arguments.digits, arguments.images
     if images is not None or (digits is None and is_picture(view)):
         given = of_images(run, IMAGES if images is None else images, arguments.data_root)
     else:
         given = of_digits(view, DIGITS if digits is None else digits)
-    noise = noise_of(arguments.num_samples, len(given.x), model.latent_dim, arguments.seed)
+    noise = noise_of(rows, len(given.x), model.latent_dim, arguments.seed)
     out = arguments.out or run.folder / "pictures" / "sample.png"
     content = FORMATS[out.suffix](model, view, given, noise, arguments.temperature)
     write_atomically(out, content)

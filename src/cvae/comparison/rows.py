@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvae.build import build
 from cvae.config import Config
 from cvae.errors import UserError
-from cvae.run import Run, density_label
+from cvae.run import Run
 
 FINAL = {  # columns, and their names in metrics.json
     "elbo": "test/elbo",
@@ -69,16 +68,14 @@ def read_row(run: Run) -> Row:
     except UserError as error:
         raise UserError(f"{run.folder}: {error}") from error
     if not run.metrics.is_file():
-        likelihood = build(config["likelihood"], "likelihood")
-        binarize = config["data"].get("binarize", "none")
-        return Row(run.folder, config, {}, {"density": density_label(likelihood, binarize)})
+        return Row(run.folder, config, {}, {"density": run.density})
     final = read_json(run.metrics)
     found = {name: _number(final, (key,), run.metrics) for name, key in FINAL.items()}
     found |= _evaluation(run.evaluation)
     metrics = {name: value for name, value in found.items() if value is not None}
     if not metrics:
         raise UserError(f"{run.metrics} holds none of {', '.join(FINAL.values())}")
-    return Row(run.folder, config, metrics, _conditions(final) | {"pixels": _pixels(config)})
+    return Row(run.folder, config, metrics, _conditions(final) | {"pixels": _pixels(run)})
 
 
 def _evaluation(path: Path) -> dict[str, float | None]:
@@ -108,9 +105,9 @@ def _conditions(final: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _pixels(config: Config) -> str:
+def _pixels(run: Run) -> str:
     """How many numbers of an image are modelled."""
-    return str(math.prod(build(config["data"]["view"], "data.view").y_shape))
+    return str(math.prod(run.view.y_shape))
 
 
 def _is_hash(value: object) -> bool:

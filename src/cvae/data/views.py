@@ -40,6 +40,11 @@ class View(Protocol):
         ...
 
 
+def is_picture(view: View) -> bool:
+    """Whether x is part of an image, so that it can be seen, but neither named nor mixed."""
+    return view.condition(torch.zeros(1, *view.x_shape)) is not None
+
+
 class Label:
     """x is the label as a one-hot vector, y is the whole image.
 

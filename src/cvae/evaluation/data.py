@@ -15,13 +15,18 @@ def data_of(run: Run, root: str | None = None) -> ImageData:
         root: where the files are now, if not where the run had them.
 
     Raises:
-        UserError: a file has been altered since the run was trained.
+        UserError: a file has been altered since the run was trained, or which data these were is
+            not in its checkpoint.
     """
     config = run.config["data"]
     data: ImageData = build(config if root is None else {**config, "root": root}, "data")
     data.prepare_data()
     data.setup()
-    data.load_state_dict(read_checkpoint(run.checkpoint(run.weights))[type(data).__qualname__])
+    path = run.checkpoint(run.weights)
+    record = read_checkpoint(path).get(type(data).__qualname__)
+    if not isinstance(record, dict):
+        raise UserError(f"{path} does not say which data it was trained on")
+    data.load_state_dict(record)
     return data
 
 

@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cvae.build import build
 from cvae.comparison.rows import read_json
 from cvae.errors import UserError
 from cvae.exporting.fidelity import percent
-from cvae.run import Run, density_label
+from cvae.run import Run
 
 TERMS = {"elbo": "ELBO", "reconstruction": "reconstruction", "kl": "KL"}
 
@@ -50,12 +49,10 @@ def _tested(run: Run) -> dict[str, str]:
             raise ValueError("a test number is not finite")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{run.metrics} does not hold a run's test numbers: {error}") from error
-    binarize = run.config["data"]["binarize"]
-    density = density_label(build(run.config["likelihood"], "likelihood"), binarize)
     return {
         **{
             f"test {name}": f"{mean:.2f} ± {error:.2f} nats an image".replace("-", "−")
             for name, (mean, error) in numbers.items()
         },
-        "test images": f"{examples:,}; ± is the standard error over them; {density}",
+        "test images": f"{examples:,}; ± is the standard error over them; {run.density}",
     }

@@ -34,7 +34,9 @@ function write(animate) {
   const means = digits.map((digit, i) => draw(digit, used[i], tau));
   while (paper.children.length > digits.length) paper.lastChild.remove();
   while (paper.children.length < digits.length) paper.append(blank());
-  paper.setAttribute("aria-label", `The number ${digits.join("")}, written by hand`);
+  const name = `The number ${digits.join("")}, written by hand`;
+  paper.setAttribute("aria-label", name);
+  if (animate) element("written").replaceChildren(name); // told again, even if it is the same
   (animate && !still.matches ? unfold : stand)(paper.children, means);
   const milliseconds = performance.now() - start;
   window.cvae.shown = { digits: digits.join(""), temperature: tau, noise: used, means, milliseconds };

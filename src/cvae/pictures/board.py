@@ -10,8 +10,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cvae.pictures.subject import Subject
 
-PROJECTED = 2000  # examples that the embedding projector is given
-
 
 def show(folder: Path, pictures: Mapping[str, bytes], subject: Subject) -> None:
     """Write pictures, and posterior means for the embedding projector, in place of earlier ones.
@@ -33,11 +31,12 @@ def show(folder: Path, pictures: Mapping[str, bytes], subject: Subject) -> None:
             pixels = imread(BytesIO(content))[..., :3]
             board.add_image(f"pictures/{name}", pixels, dataformats="HWC")
         if subject.model.latent_dim:
-            x, y, labels = (values[:PROJECTED] for values in subject.data)
-            kl = subject.latents.kl_per_dimension.sum(1)
+            x, y, labels = (values[subject.some] for values in subject.data)
+            latents = subject.latents.of(subject.some)
+            kl = latents.kl_per_dimension.sum(1)
             board.add_embedding(
-                subject.latents.posterior_mean[:PROJECTED],
-                [(int(label), f"{nats:.2f}") for label, nats in zip(labels, kl, strict=False)],
+                latents.posterior_mean,
+                [(int(label), f"{nats:.2f}") for label, nats in zip(labels, kl, strict=True)],
                 subject.view.picture(x, y),
                 tag="posterior_means",
                 metadata_header=["class", "KL"],

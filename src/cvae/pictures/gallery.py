@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from matplotlib.figure import Figure
 
+from cvae.data.views import is_picture
 from cvae.pictures.grid import reconstructions, samples
 from cvae.pictures.paths import condition_paths, interpolations, manifold, traversals
 from cvae.pictures.plots import plot_aggregate, plot_kl, plot_posterior_means
@@ -31,7 +32,9 @@ class Picture(NamedTuple):
 Z = Need("there is no z", lambda subject: subject.model.latent_dim > 0)
 SEVERAL = Need("z has fewer than two dimensions", lambda subject: subject.model.latent_dim > 1)
 TWO = Need("z has not two dimensions", lambda subject: subject.model.latent_dim == 2)
-LABELS = Need("a mixture of two pictures is no condition", lambda subject: subject.labelled)
+LABELS = Need(
+    "a mixture of two pictures is no condition", lambda subject: not is_picture(subject.view)
+)
 SEEN = Need("the model ignores x", lambda subject: subject.conditional)
 
 
@@ -81,10 +84,11 @@ PICTURES = {
     "interpolation_of_conditions": Picture(_condition_paths, (LABELS, SEEN)),
     "manifold": Picture(_manifold, (Z, TWO)),
     "posterior_means": Picture(
-        lambda subject: plot_posterior_means(subject.latents, subject.data.labels), (Z, SEVERAL)
+        lambda subject: plot_posterior_means(subject.latents, subject.data.labels, subject.some),
+        (Z, SEVERAL),
     ),
     "kl": Picture(lambda subject: plot_kl(subject.latents, subject.data.labels), (Z,)),
-    "aggregate": Picture(lambda subject: plot_aggregate(subject.latents), (Z,)),
+    "aggregate": Picture(lambda subject: plot_aggregate(subject.latents, subject.seed), (Z,)),
 }
 
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from cvae.data.views import View
+from cvae.densities import Unconditional
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 
@@ -39,6 +40,17 @@ def some_of_each(labels: Tensor, count: int, seed: int) -> Tensor:
     order = torch.randperm(len(labels), generator=generator(Stream.PICTURES, seed, 0))
     groups = [order[labels[order] == label] for label in labels.unique()]
     return torch.stack([group[torch.arange(count) % len(group)] for group in groups], 1)
+
+
+def noise_of_rows(model: ConditionalVAE, rows: int, columns: int, draws: Generator) -> Tensor:
+    """Standard-normal ε for rows of samples: one for all of a row, (R, 1, d).
+
+    Where the model ignores x the columns would be alike, so each has its own, (R, C, d); where z
+    has no dimension the rows would, so R is 1.
+    """
+    alike = isinstance(model.decoder, Unconditional)
+    shape = (rows if model.latent_dim else 1, columns if alike else 1, model.latent_dim)
+    return torch.randn(shape, generator=draws)
 
 
 @torch.inference_mode()

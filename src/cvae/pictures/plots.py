@@ -11,10 +11,10 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from cvae.evaluation.latents import Latents
+from cvae.noise import Stream, generator
 from cvae.pictures.plane import Plane
 from cvae.pictures.style import CLASSES, COLOUR, FAINT, GREY, OTHER, plain
 
-SCATTERED = 2000  # examples whose means are shown
 OUTLINE = withStroke(linewidth=3, foreground="white")
 
 
@@ -39,12 +39,13 @@ def plot_kl(latents: Latents, labels: Tensor) -> Figure:
     return plain(figure)
 
 
-def plot_aggregate(latents: Latents) -> Figure:
+def plot_aggregate(latents: Latents, seed: int) -> Figure:
     """Histograms of z from the aggregate posterior and prior, in the dimensions that say most."""
     dimensions = latents.kl_per_dimension.mean(0).argsort(descending=True)[:6].tolist()
     rows, columns = math.ceil(len(dimensions) / 3), min(3, len(dimensions))
     figure = Figure(figsize=(3 * columns, 2 * rows), layout="constrained")
-    noise = torch.randn(latents.posterior_mean.shape, generator=torch.Generator().manual_seed(0))
+    draws = generator(Stream.PICTURES, seed, 3)
+    noise = torch.randn(latents.posterior_mean.shape, generator=draws)
     posterior = latents.posterior_mean + latents.posterior_scale * noise
     prior = latents.prior_mean + latents.prior_scale * noise.flip(0)
     for place, dimension in enumerate(dimensions, start=1):
@@ -67,7 +68,7 @@ def plot_aggregate(latents: Latents) -> Figure:
     return plain(figure)
 
 
-def plot_posterior_means(latents: Latents, labels: Tensor) -> Figure:
+def plot_posterior_means(latents: Latents, labels: Tensor, some: Tensor) -> Figure:
     """Posterior means, a colour a class, over the contours of the prior at 1 and 2 σ.
 
     In more than two dimensions both are projected onto the first two principal directions of the
@@ -77,6 +78,7 @@ def plot_posterior_means(latents: Latents, labels: Tensor) -> Figure:
     Args:
         latents: of the examples, of two dimensions or more.
         labels: of the examples, (N,).
+        some: positions of those that are shown.
     """
     plane, priors = Plane.of(latents.posterior_mean), _priors(latents, labels)
     shown = {"means of q(z|x,y), contours of p(z|x) at 1 and 2 σ": latents.posterior_mean}
@@ -88,7 +90,7 @@ def plot_posterior_means(latents: Latents, labels: Tensor) -> Figure:
     figure = Figure(figsize=(1 + 5.5 * len(shown), 5.5), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharex=True, sharey=True)[0]
     for axes, (name, means) in zip(panels, shown.items(), strict=True):
-        _points(axes, plane(means[:SCATTERED]), labels[:SCATTERED])
+        _points(axes, plane(means[some]), labels[some])
         axes.set(xlabel=plane.names[0], ylabel=plane.names[1], aspect="equal")
         axes.set_title(name, fontsize="medium", loc="left")
         axes.label_outer()

@@ -12,9 +12,10 @@ from cvae.densities import Unconditional
 from cvae.evaluation.latents import Latents, latents
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
-from cvae.pictures.grid import some_of_each
+from cvae.pictures.grid import noise_of_rows, some_of_each
 
 SAMPLES = 10  # of each condition
+SHOWN = 2000  # examples as points, for the eye or the embedding projector
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,6 @@ class Subject:
     def latents(self) -> Latents:
         """Posterior and prior of each example."""
         return latents(self.model, self.data.x, self.data.y)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether x is no picture, so that its values can be named and mixed."""
-        return self.view.condition(self.data.x[:1]) is None
 
     @property
     def conditional(self) -> bool:
@@ -68,12 +64,13 @@ class Subject:
 
     @property
     def noise(self) -> Tensor:
-        """Standard-normal ε for rows of conditions, (R, 1, d), or (R, C, d) where they are alike.
-
-        R is SAMPLES, or 1 where z has no dimension.
-        """
-        rows = SAMPLES if self.model.latent_dim else 1
-        columns = 1 if self.conditional else len(self.view.showcase(self.singles[0]))
+        """ε of SAMPLES rows of samples, a column for each condition of the view's showcase."""
+        columns = len(self.view.showcase(self.singles[0]))
         draws = generator(Stream.PICTURES, self.seed, 1)
-        noise = torch.randn((rows, columns, self.model.latent_dim), generator=draws)
-        return noise.to(self.data.x.device)
+        return noise_of_rows(self.model, SAMPLES, columns, draws).to(self.data.x.device)
+
+    @cached_property
+    def some(self) -> Tensor:
+        """Positions of SHOWN examples in the order of the data, or of all if there are fewer."""
+        draws = generator(Stream.PICTURES, self.seed, 2)
+        return torch.randperm(len(self.data.x), generator=draws)[:SHOWN].sort().values

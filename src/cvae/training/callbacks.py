@@ -18,7 +18,7 @@ from cvae.data.module import ImageData
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
-from cvae.pictures.grid import samples
+from cvae.pictures.grid import noise_of_rows, samples
 from cvae.ranges import NonNegative, Size
 from cvae.training.recorder import Recorder
 
@@ -97,11 +97,11 @@ class Pictures(Callback):
         x, y = data.shown(pl_module.device)
         reconstructed = model.decoder(x, model.encoder(x, y).mean).mean
         rows = [data.view.picture(x, y), data.view.picture(x, reconstructed)]
-        shape = (SAMPLES_PER_CONDITION, 1, model.latent_dim)
-        noise = torch.randn(shape, generator=generator(Stream.PICTURES)).to(x.device)
+        conditions, draws = data.view.showcase(x), generator(Stream.PICTURES)
+        noise = noise_of_rows(model, SAMPLES_PER_CONDITION, len(conditions), draws).to(x.device)
         return {
             "reconstructions": _grid(torch.stack(rows)),
-            "samples": _grid(samples(model, data.view, data.view.showcase(x), noise, y).images),
+            "samples": _grid(samples(model, data.view, conditions, noise, y).images),
         }
 
 

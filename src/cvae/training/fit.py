@@ -20,7 +20,7 @@ from cvae.checkpoint import read_checkpoint
 from cvae.data.module import ImageData
 from cvae.errors import UserError
 from cvae.files import write_atomically
-from cvae.run import Run, density_label
+from cvae.run import Run
 from cvae.training.assembly import make_module, make_trainer
 from cvae.training.compilation import compiler_errors
 from cvae.training.recorder import Recorder
@@ -90,7 +90,7 @@ def fit(run: Run) -> dict[str, Any]:
         "seed": run.config["seed"],
         "device": _devices(trainer),
         "threads": torch.get_num_threads(),
-        "density": density_label(build(run.config["likelihood"], "likelihood"), data.binarize),
+        "density": run.density,
         "latent_dim": module.model.latent_dim,
         "data": data.record,
         "versions": _versions(),
