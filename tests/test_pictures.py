@@ -100,7 +100,7 @@ def test_what_is_seen_and_the_truth_stand_around_samples_of_an_image() -> None:
 
     model = ConditionalVAE(nn.Identity(), StandardNormal(2), Ignorant(), 2)
     grid = samples(model, view, x, torch.randn(4, 1, 2), y)
-    assert grid.rows == ["x", "ε 1", "ε 2", "ε 3", "ε 4", "y", "2 × std. deviation"]
+    assert grid.rows == ["x", "ε 1", "ε 2", "ε 3", "ε 4", "truth", "2 × std. deviation"]
     assert len(grid.images) == len(grid.rows)
     assert torch.equal(grid.images[0], view.condition(x))
     assert torch.equal(grid.images[5], view.picture(x, y))
@@ -146,7 +146,7 @@ def test_a_traversal_goes_through_the_quantiles_of_the_prior_and_changes_nothing
 @torch.no_grad()
 def test_an_interpolation_ends_at_the_two_reconstructions(model: ConditionalVAE) -> None:
     x, y = examples(2, 5)
-    grid = interpolations(model, VIEW, x, y)
+    grid = interpolations(model, VIEW, x, y, "a title")
     assert grid.images.shape == (5, STEPS + 2, 1, 28, 28)
     for end, original, decoded in ((0, 0, 1), (1, -1, -2)):
         assert torch.equal(grid.images[:, original], y[end])
@@ -155,7 +155,7 @@ def test_an_interpolation_ends_at_the_two_reconstructions(model: ConditionalVAE)
     z, seen = read(grid.images[:, 1:-1])
     torch.testing.assert_close(z[:, STEPS // 2], (z[:, 0] + z[:, -1]) / 2)
     torch.testing.assert_close(seen.sum(-1), torch.ones(5, STEPS))
-    same = interpolations(model, VIEW, x[:1].expand(2, -1, -1), y)
+    same = interpolations(model, VIEW, x[:1].expand(2, -1, -1), y, "a title")
     assert torch.equal(read(same.images[:, 1:-1])[1], x[0].unsqueeze(1).expand(-1, STEPS, -1))
 
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cvae.data.module import Examples
 from cvae.evaluation.data import data_of
 from cvae.evaluation.latents import latents
 from cvae.pictures.gallery import PICTURES
@@ -61,11 +62,12 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in [*names, *projector]}
 
 
-def _labels_shown(folder: Path) -> list[int]:
+def _shown(folder: Path) -> Examples:
+    """The examples that the projector and the scatter plot have."""
     run = Run(folder)
     test = data_of(run).examples("test")
-    labels: list[int] = test.labels[Subject(run.load_model(), run.view, test, seed=0).some].tolist()
-    return labels
+    some = Subject(run.load_model(), run.view, test, seed=0).some
+    return Examples(*(values[some] for values in test))
 
 
 def _added(folder: Path, before: Path) -> set[str]:
@@ -112,10 +114,14 @@ def test_tensorboard_holds_the_pictures_and_the_projector(visualized: tuple[Path
     assert len(means.read_text().splitlines()) == SHOWN
     header, *shown = (means.parent / "metadata.tsv").read_text().splitlines()
     assert header == "class\tKL"
-    assert [int(line.split("\t")[0]) for line in shown] == _labels_shown(visualized[0])
-    with Image.open(means.parent / "sprite.png") as sprite:
-        assert sprite.width % 28 == 0
-        assert np.asarray(sprite)[:28, :28].any()
+    labels = _shown(visualized[0]).labels.tolist()
+    assert [int(line.split("\t")[0]) for line in shown] == labels
+    with Image.open(means.parent / "sprite.png") as picture:
+        sprite = torch.from_numpy(np.asarray(picture.convert("L")).copy()) / 255
+    side = sprite.shape[1] // 28
+    tiles = sprite.unfold(0, 28, 28).unfold(1, 28, 28).flatten(0, 1)[:SHOWN]
+    assert side * side >= SHOWN
+    torch.testing.assert_close(tiles, _shown(visualized[0]).y[:, 0], rtol=0, atol=0.6 / 255)
 
 
 def test_a_second_time_gives_the_same_and_another_seed_other_samples(
@@ -162,10 +168,15 @@ def test_a_model_without_z_shows_what_it_makes_of_x(shown: Shown) -> None:
     assert not (folder / "latents.npz").exists()
 
 
+def test_of_a_posterior_that_is_the_prior_there_is_nothing_to_see(shown: Shown) -> None:
+    _, added, output = shown("model=gsnn", "model.latent_dim=2")
+    assert "(q(z|x,y) is the prior)" in output
+    assert added == {"conditions", "interpolation_of_conditions", "manifold"}
+
+
 def test_the_images_of_a_model_that_ignores_x_have_a_noise_each(shown: Shown) -> None:
     folder, _, output = shown("model=vae", "model.latent_dim=2")
-    names = "interpolation_across_classes, interpolation_of_conditions"
-    assert f"{names} (the model ignores x)" in output
+    assert "left out: interpolation_of_conditions (the model ignores x)" in output
     for name, height in (("conditions", 40), ("samples", 0)):
         with Image.open(folder / "pictures" / f"{name}.png") as picture:
             pixels = torch.from_numpy(np.asarray(picture.convert("L")).copy())
@@ -183,6 +194,14 @@ def test_runs_that_cannot_be_shown_leave_the_others_their_turn(
     assert command.status == 1
     assert "does not exist: has the run been trained?" in command.output
     assert not (tmp_path / "0" / "latents.npz").exists()
+    checkpoint = tmp_path / "1" / "checkpoints" / "best.ckpt"
+    shutil.copytree(visualized[0], tmp_path / "1")
+    content = torch.load(checkpoint, weights_only=True)
+    content["ImageData"] = {"given": 0, "hashes": {}}
+    torch.save(content, checkpoint)
+    command = visualize(tmp_path / "1")
+    assert command.status == 1
+    assert "best.ckpt does not say which data it was trained on" in command.output
     altered = tmp_path / "data"
     shutil.copytree(mnist_root, altered)
     labels = altered / "t10k-labels-idx1-ubyte"

@@ -8,9 +8,9 @@ import logging
 import subprocess
 import sys
 
-from cvae.build import build
 from cvae.command import run_command
-from cvae.errors import UserError
+from cvae.data.source import Source
+from cvae.errors import Interrupted, UserError
 from cvae.export import export
 from cvae.exporting.digits import digit_model
 from cvae.run import Run, find, newest_first
@@ -23,11 +23,27 @@ def can_be_a_page(run: Run) -> bool:
     if not run.metrics.is_file():
         return False
     try:
-        source = build(run.config["data"]["source"], "data.source")
+        source = run.part(Source, "data", "source")
         digit_model(find(str(run.folder)).build_model().eval(), run.view, source)
-    except (UserError, KeyError):
+    except UserError as error:
+        log.info("passed over %s: %s", run.folder, error)
         return False
     return True
+
+
+def _train() -> None:
+    """The main job, which tells by itself how it ended."""
+    command = [sys.executable, "-m", "cvae.train"]
+    # a session of its own: a terminal's Ctrl-C comes here alone, and is passed on once
+    with subprocess.Popen(command, start_new_session=True) as training:
+        try:
+            status = training.wait()
+        except Interrupted:
+            training.terminate()  # it writes a checkpoint first
+            training.wait()
+            raise
+    if status:
+        sys.exit(status)
 
 
 def main() -> None:
@@ -36,9 +52,7 @@ def main() -> None:
     run = next(filter(can_be_a_page, newest_first()), None)
     if run is None:
         log.info("no finished run below outputs/ can be a page: training the main job, for minutes")
-        trained = subprocess.run([sys.executable, "-m", "cvae.train"], check=False)
-        if trained.returncode:
-            sys.exit(trained.returncode)
+        _train()
         run = next(filter(can_be_a_page, newest_first()))
     export(run)
     print(f"open {run.folder / 'demo.html'} in a browser")

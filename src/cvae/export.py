@@ -7,7 +7,6 @@ without a server and writes by hand what is typed, and export.json: sizes and fi
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -50,10 +49,11 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
         UserError: the folder holds no trained model, the data are not those of its training,
             model.onnx does not compute what PyTorch does, or a package is missing.
     """
-    graph = _graph_module()  # before the data are read, and a judge perhaps trained
+    _check_packages()  # before the data are read, and a judge perhaps trained
     data = data_of(run, root)
     judge = judge_of(data.source.name, data.source.load(data.root))
     fidelity = Fidelity(run.load_model(), data.view, data.examples("test"), judge)
+    checkpoint = fidelity.taken()
     results = {"name": run.config["name"], "examples": len(fidelity.examples.x)}
     model: DigitModel | None = None
     try:
@@ -61,10 +61,9 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
     except UserError as error:
         log.warning("no %s: %s", PAGE, error)
         results["no_page"] = str(error)
-    checkpoint = fidelity()
     size = run.checkpoint(run.weights).stat().st_size
     results["forms"] = {"checkpoint": {"bytes": size, **checkpoint}}
-    made = _forms(run, fidelity, checkpoint, graph, model)
+    made = _forms(run, fidelity, checkpoint, model)
     total = len(GRAPHS) + (model is not None)
     forms = dict(tqdm(made, total=total, desc="forms", unit="form"))
     for name, form in forms.items():
@@ -73,32 +72,29 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
     return results
 
 
-def _graph_module() -> ModuleType:
+def _check_packages() -> None:
     try:
-        from cvae.exporting import graph
+        import cvae.exporting.graph  # noqa: F401
     except ModuleNotFoundError as error:  # an extra, which not everybody installs
         raise UserError(
             f"{error.name} is missing: python -m pip install -c constraints.txt -e '.[export]'"
         ) from error
-    return graph
 
 
 def _forms(
-    run: Run,
-    fidelity: Fidelity,
-    checkpoint: Mapping[str, float],
-    graph: ModuleType,
-    model: DigitModel | None,
+    run: Run, fidelity: Fidelity, checkpoint: Mapping[str, float], model: DigitModel | None
 ) -> Iterator[tuple[str, Form]]:
     """The files by name, as they are made."""
-    exact = graph.to_onnx(fidelity.model, fidelity.view.x_shape)
-    numbers = fidelity(graph.Graph(exact))
+    from cvae.exporting.graph import Graph, to_int8, to_onnx
+
+    exact = to_onnx(fidelity.model, fidelity.view.x_shape)
+    numbers = fidelity(Graph(exact))
     if not numbers["max_difference"] <= TOLERANCE:  # nor is it NaN
         away = f"{numbers['max_difference']:.1e} away from PyTorch"
         raise UserError(f"{GRAPHS[0]} is {away}: nothing was written")
     yield GRAPHS[0], Form(exact, numbers)
-    int8 = graph.to_int8(exact)
-    yield GRAPHS[1], Form(int8, fidelity(graph.Graph(int8)))
+    int8 = to_int8(exact)
+    yield GRAPHS[1], Form(int8, fidelity(Graph(int8)))
     if model is not None:
         cooler = fidelity.taken(lambda x, noise: model(x, FIRST_TEMPERATURE * noise))
         own = {**fidelity(model), "first": {"temperature": FIRST_TEMPERATURE, **cooler}}

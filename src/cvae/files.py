@@ -1,10 +1,17 @@
-"""Files that are there whole or not at all."""
+"""Files: written whole or not at all, arrays and names with values in them."""
 
+import json
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from cvae.errors import UserError
 
@@ -33,6 +40,28 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     finally:
         with suppress(OSError):  # gone if all went well
             temporary.unlink()
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """The names and values of a JSON file.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} does not hold names and values")
+    return content
+
+
+def npz(arrays: Mapping[str, Tensor]) -> bytes:
+    """The content of a compressed NPZ file with an array a name."""
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **{name: values.numpy() for name, values in arrays.items()})  # type: ignore[arg-type]
+    return buffer.getvalue()
 
 
 def remove_leftovers(folder: Path) -> None:

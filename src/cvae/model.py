@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from cvae.densities import WithGuess, kl_per_dimension, reparameterize
+from cvae.densities import Unconditional, WithGuess, kl_per_dimension, reparameterize
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class ConditionalVAE(nn.Module):
         super().__init__()
         self.encoder, self.prior, self.decoder = encoder, prior, decoder
         self.latent_dim = latent_dim
+
+    @property
+    def conditional(self) -> bool:
+        """Whether p(y|x,z) sees x."""
+        return not isinstance(self.decoder, Unconditional)
 
     @property
     def first_guess(self) -> nn.Module | None:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cvae.command import run_command
-from cvae.comparison.rows import read_json
 from cvae.config import parse
 from cvae.errors import UserError
-from cvae.files import write_atomically
+from cvae.files import read_json, write_atomically
 from cvae.published import DOCS, render
 from cvae.run import Run, find_all
 

@@ -1,9 +1,11 @@
 """A run's folder: its config, its checkpoints, its model. Nothing here needs Lightning or data."""
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
@@ -19,6 +21,8 @@ from cvae.model import ConditionalVAE
 
 MODEL_PREFIX = "model."  # of the model's weights in a checkpoint
 OUTPUTS = Path("outputs")
+MEASURED = ("evaluation.json", "evaluation_val.json", "latents.npz", "latents_val.npz")
+EXPORTED = ("model.onnx", "model.int8.onnx", "demo.html", "export.json")
 DENSITIES = {  # by whether the likelihood is of 0/1, and whether the pixels are grey
     (True, False): "log-probability of 0/1 pixels",
     (True, True): "cross-entropy on grey pixels, not a log-likelihood",
@@ -137,14 +141,14 @@ class Run:
     @cached_property
     def view(self) -> View:
         """What of its data is x and what is y."""
-        view: View = build(self.config["data"]["view"], "data.view")
+        view: View = self.part(View, "data", "view")
         return view
 
     @property
     def density(self) -> str:
         """What the numbers of its likelihood on its pixels are, in words."""
-        likelihood: Head = build(self.config["likelihood"], "likelihood")
-        return DENSITIES[likelihood.binary, self.config["data"].get("binarize", "none") == "none"]
+        binary = self.part(Head, "likelihood").binary
+        return DENSITIES[binary, self.config["data"].get("binarize", "none") == "none"]
 
     @property
     def metrics(self) -> Path:
@@ -156,12 +160,13 @@ class Run:
         """What `cvae.evaluate` measured on the test data."""
         return self.folder / "evaluation.json"
 
-    @property
-    def measured(self) -> tuple[Path, ...]:
-        """What is made of a finished run's weights, and does not outlive them."""
-        seen = ("evaluation_val.json", "latents.npz", "latents_val.npz")
-        exported = ("model.onnx", "model.int8.onnx", "demo.html", "export.json")
-        return (self.evaluation, *(self.folder / name for name in (*seen, *exported)))
+    def forget(self) -> None:
+        """Remove what was made of weights that are about to change, or have."""
+        pictures = self.folder.glob("pictures*/*.png")
+        for path in (*(self.folder / name for name in (*MEASURED, *EXPORTED)), *pictures):
+            path.unlink(missing_ok=True)
+        for board in self.folder.glob("tensorboard/pictures*"):
+            shutil.rmtree(board)
 
     @property
     def weights(self) -> str:
@@ -182,9 +187,30 @@ class Run:
             y_shape=self.view.y_shape,
             networks=build(config["network"], "network"),
             prior=build(config["prior"], "prior"),
-            likelihood=build(config["likelihood"], "likelihood"),
+            likelihood=self.part(Head, "likelihood"),
         )
         return model
+
+    def part(self, kind: type, *place: str) -> Any:
+        """One object that the config describes.
+
+        Args:
+            kind: that it has to be.
+            place: where it stands.
+
+        Raises:
+            UserError: there is none, or it is of another kind, or cannot be built.
+        """
+        node: Any = self.config
+        for name in place:
+            node = node.get(name) if isinstance(node, Mapping) else None
+        path = ".".join(place)
+        if not isinstance(node, Mapping):
+            raise UserError(f"{self.folder}: its config describes no {path}")
+        part = build(node, path)
+        if not isinstance(part, kind):
+            raise UserError(f"{self.folder}: {path} is no {kind.__name__}")
+        return part
 
     def load_model(self, name: str | None = None) -> ConditionalVAE:
         """The trained model on the CPU, in evaluation mode.

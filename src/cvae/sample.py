@@ -4,19 +4,16 @@ import argparse
 import logging
 import math
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cvae.command import run_command
 from cvae.conditions import Conditions, of_digits, of_images
 from cvae.data.views import View, is_picture
-from cvae.densities import Unconditional
 from cvae.errors import UserError
-from cvae.files import write_atomically
+from cvae.files import npz, write_atomically
 from cvae.finished import read, seed, with_data
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
@@ -40,7 +37,8 @@ def picture(
     """PNG: a row a sample, a column a condition; z = μ(x) + τ·σ(x)·ε."""
     grid = samples(model, view, given.x, temperature * noise, given.y)
     title = f"{grid.title}, τ = {temperature:g}"
-    return png(draw(replace(grid, title=title, columns=given.names)))
+    columns = given.names if model.conditional else ()
+    return png(draw(replace(grid, title=title, columns=columns)))
 
 
 @torch.inference_mode()
@@ -56,9 +54,7 @@ def arrays(
         "samples": drawn,
         "pictures": view.picture(given.x, drawn),
     }
-    buffer = BytesIO()
-    np.savez_compressed(buffer, **{name: values.numpy() for name, values in named.items()})  # type: ignore[arg-type]
-    return buffer.getvalue()
+    return npz(named)
 
 
 FORMATS = {".png": picture, ".npz": arrays}
@@ -119,7 +115,7 @@ def main() -> None:
     _check(arguments)
     run = find(arguments.folder)
     model, view, rows = run.load_model(), run.view, arguments.num_samples
-    if isinstance(model.decoder, Unconditional):
+    if not model.conditional:
         log.warning("the model of %s ignores x: columns differ by chance alone", run.folder)
     if not model.latent_dim and rows > 1:
         log.warning("the model of %s has no z: one row, since all would be the same", run.folder)

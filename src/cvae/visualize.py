@@ -21,14 +21,12 @@ the data's files. With --split val all of it is of the validation images: pictur
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from io import BytesIO
 
-import numpy as np
 from tqdm import tqdm
 
 from cvae.command import run_command
 from cvae.evaluation.data import split_of
-from cvae.files import write_atomically
+from cvae.files import npz, write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read, with_split
 from cvae.pictures.board import show
 from cvae.pictures.gallery import PICTURES, drawn, left_out
@@ -65,7 +63,8 @@ def visualize(run: Run, seed: int, split: str = "test", root: str | None = None)
     ending = "" if split == "test" else f"_{split}"
     files = {f"pictures{ending}/{name}.png": content for name, content in pictures.items()}
     if model.latent_dim:
-        files[f"latents{ending}.npz"] = _arrays(subject)
+        arrays = {"label": examples.labels, **asdict(subject.latents)}
+        files[f"latents{ending}.npz"] = npz(arrays)
     for name, content in files.items():
         write_atomically(run.folder / name, content)
     show(run.folder / "tensorboard" / f"pictures{ending}", pictures, subject)
@@ -78,13 +77,6 @@ def _told(missing: Mapping[str, str]) -> str:
     for name, reason in missing.items():
         names.setdefault(reason, []).append(name)
     return "; ".join(f"{', '.join(those)} ({reason})" for reason, those in names.items())
-
-
-def _arrays(subject: Subject) -> bytes:
-    buffer = BytesIO()
-    arrays = {name: values.numpy() for name, values in asdict(subject.latents).items()}
-    np.savez_compressed(buffer, label=subject.data.labels.numpy(), **arrays)
-    return buffer.getvalue()
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """A run as a row: its final numbers, and what they are numbers of."""
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from cvae.config import Config
 from cvae.errors import UserError
+from cvae.files import read_json
 from cvae.run import Run
 
 FINAL = {  # columns, and their names in metrics.json
@@ -112,21 +112,6 @@ def _pixels(run: Run) -> str:
 
 def _is_hash(value: object) -> bool:
     return str(value).startswith("sha256:")
-
-
-def read_json(path: Path) -> Mapping[str, Any]:
-    """The names and values of a JSON file.
-
-    Raises:
-        UserError: it holds something else.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} does not hold names and values")
-    return content
 
 
 def _number(content: Any, place: Place, path: Path) -> float | None:

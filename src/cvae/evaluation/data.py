@@ -3,6 +3,7 @@
 from cvae.build import build
 from cvae.checkpoint import read_checkpoint
 from cvae.data.module import Examples, ImageData
+from cvae.data.source import SHAPES
 from cvae.errors import UserError
 from cvae.run import Run
 
@@ -24,10 +25,14 @@ def data_of(run: Run, root: str | None = None) -> ImageData:
     data.setup()
     path = run.checkpoint(run.weights)
     record = read_checkpoint(path).get(type(data).__qualname__)
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or not _tells_the_data(record.get("hashes")):
         raise UserError(f"{path} does not say which data it was trained on")
     data.load_state_dict(record)
     return data
+
+
+def _tells_the_data(hashes: object) -> bool:
+    return isinstance(hashes, dict) and hashes.keys() == set(SHAPES)
 
 
 def split_of(run: Run, split: str, root: str | None = None) -> tuple[ImageData, Examples]:

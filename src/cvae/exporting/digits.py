@@ -18,7 +18,6 @@ from cvae.densities import (
     ConditionalDensity,
     ContinuousBernoulliHead,
     GaussianHead,
-    Unconditional,
 )
 from cvae.errors import UserError
 from cvae.exporting.quantization import Quantized
@@ -104,7 +103,7 @@ def digit_model(model: ConditionalVAE, view: View, source: Source) -> DigitModel
         raise UserError("the page asks for digits, and the condition of this run is another")
     if not model.latent_dim:
         raise UserError("this model has no z, so each digit has one picture and no handwriting")
-    if isinstance(model.decoder, Unconditional):
+    if not model.conditional:
         raise UserError("this model ignores the condition, so it cannot write what is typed")
     decoder, digits = model.decoder, torch.eye(NUM_CLASSES)
     network = decoder.network if isinstance(decoder, ConditionalDensity) else decoder

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cvae.comparison.rows import read_json
 from cvae.errors import UserError
 from cvae.exporting.fidelity import percent
+from cvae.files import read_json
 from cvae.run import Run
 
 TERMS = {"elbo": "ELBO", "reconstruction": "reconstruction", "kl": "KL"}
@@ -28,7 +28,7 @@ def facts(run: Run, checkpoint: Mapping[str, Any], own: Mapping[str, Any]) -> di
         "run": f"{run.config['name']}, {run.folder.resolve().name}",
         **_tested(run),
         "weights of this page": "8-bit; its pixels differ from the checkpoint’s by "
-        f"{own['mean_difference']:.2%} of their range on average",
+        f"{own['mean_difference']:.2%} of their range on average, before the page sharpens the ink",
         "taken for the digit asked for": f"{percent(own)} of samples at temperature 1 (the "
         f"checkpoint’s own: {percent(checkpoint)}), {percent(first)} at {first['temperature']}, by "
         "a classifier that was trained on real digits; ± standard error",

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from cvae.data.module import Examples
 from cvae.data.views import View
+from cvae.errors import UserError
 from cvae.evaluation.generation import Draw, Sampler, sampled_means
 from cvae.evaluation.judge import Judge
 from cvae.model import ConditionalVAE
+
+DIFFERENCES = ("max_difference", "mean_difference")
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,14 @@ class Fidelity:
     examples: Examples
     judge: Judge
 
-    def __call__(self, draw: Draw | None = None) -> dict[str, float]:
-        """The model itself, or another form of it, in numbers.
+    def __call__(self, draw: Draw) -> dict[str, float]:
+        """Another form of the model, in numbers.
 
         Returns:
             `max_difference` and `mean_difference` of the means of p(y|x,z), in units of a pixel's
             range, beside what `taken` returns.
         """
-        means = self._reference if draw is None else self._means(draw)
+        means = self._means(draw)
         difference = (means - self._reference).abs()
         return {
             "max_difference": difference.max().item(),
@@ -47,12 +50,17 @@ class Fidelity:
             **self._taken(means),
         }
 
-    def taken(self, draw: Draw) -> dict[str, float]:
-        """`accuracy`: the share of pictures that the judge takes for what was asked for.
+    def taken(self, draw: Draw | None = None) -> dict[str, float]:
+        """Of the model itself, or of what else draws.
 
-        With its `standard_error` over the pictures.
+        Returns:
+            `accuracy`, the share of pictures that the judge takes for what was asked for, and its
+            `standard_error` over the pictures.
+
+        Raises:
+            UserError: the model itself draws what is no number.
         """
-        return self._taken(self._means(draw))
+        return self._taken(self._reference if draw is None else self._means(draw))
 
     def _taken(self, means: Tensor) -> dict[str, float]:
         pictures = self.view.picture(self.examples.x, means).clamp(0, 1)
@@ -62,7 +70,10 @@ class Fidelity:
 
     @cached_property
     def _reference(self) -> Tensor:
-        return self._means(Sampler(self.model))
+        means = self._means(Sampler(self.model))
+        if not means.isfinite().all():
+            raise UserError("the model's own pixels are not finite: its weights are of no use")
+        return means
 
     def _means(self, draw: Draw) -> Tensor:
         return sampled_means(draw, self.model.latent_dim, self.examples.x)
@@ -79,8 +90,7 @@ def table(results: Mapping[str, Any]) -> str:
         [
             name,
             f"{form['bytes']:,}",
-            f"{form['max_difference']:.1e}",
-            f"{form['mean_difference']:.1e}",
+            *(f"{form[name]:.1e}" if name in form else "" for name in DIFFERENCES),
             percent(form),
         ]
         for name, form in results["forms"].items()

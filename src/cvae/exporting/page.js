@@ -51,8 +51,9 @@ form.addEventListener("submit", (event) => {
   if (read()) write(true);
 });
 element("again").addEventListener("click", () => {
+  if (!read()) return;
   noise = newNoise();
-  if (read()) write(true);
+  write(true);
 });
 temperature.addEventListener("input", () => {
   show();

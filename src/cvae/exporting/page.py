@@ -32,7 +32,7 @@ def page(model: DigitModel, facts: Mapping[str, str]) -> bytes:
         policy=f"script-src {_hash(script)}; style-src {_hash(style)}",
         script=script,
         style=style,
-        model=json.dumps(_content(model), allow_nan=False),
+        model=json.dumps(_content(model)),
         facts="\n".join(
             f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
             for name, value in facts.items()

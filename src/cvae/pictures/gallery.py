@@ -1,13 +1,13 @@
 """Which pictures there are of a trained model, and what each of them needs."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
 
 from cvae.data.views import is_picture
+from cvae.densities import PriorAsPosterior
 from cvae.pictures.grid import reconstructions, samples
 from cvae.pictures.paths import condition_paths, interpolations, manifold, traversals
 from cvae.pictures.plots import plot_aggregate, plot_kl, plot_posterior_means
@@ -35,15 +35,15 @@ TWO = Need("z has not two dimensions", lambda subject: subject.model.latent_dim 
 LABELS = Need(
     "a mixture of two pictures is no condition", lambda subject: not is_picture(subject.view)
 )
-SEEN = Need("the model ignores x", lambda subject: subject.conditional)
+READ = Need(
+    "q(z|x,y) is the prior", lambda subject: not isinstance(subject.model.encoder, PriorAsPosterior)
+)
+SEEN = Need("the model ignores x", lambda subject: subject.model.conditional)
 
 
 def _conditions(subject: Subject) -> Figure:
     x, y = subject.singles
-    grid = samples(subject.model, subject.view, subject.view.showcase(x), subject.noise, y)
-    if not subject.conditional:
-        grid = replace(grid, title="samples, z from p(z)", rows=(), columns=())
-    return draw(grid)
+    return draw(samples(subject.model, subject.view, subject.view.showcase(x), subject.noise, y))
 
 
 def _reconstructions(subject: Subject) -> Figure:
@@ -62,7 +62,8 @@ def _within(subject: Subject) -> Figure:
 
 def _across(subject: Subject) -> Figure:
     x, y = (torch.stack([start, end.roll(-1, 0)]) for start, end in subject.pairs)
-    title = "two images of different classes: z and x move together"
+    moving = "z and x move together" if subject.model.conditional else "z moves"
+    title = f"two images of different classes: {moving}"
     return draw(interpolations(subject.model, subject.view, x, y, title))
 
 
@@ -77,18 +78,18 @@ def _manifold(subject: Subject) -> Figure:
 
 PICTURES = {
     "conditions": Picture(_conditions),
-    "posterior_and_prior": Picture(_reconstructions, (Z,)),
-    "traversals": Picture(_traversals, (Z,)),
-    "interpolation_within_class": Picture(_within, (Z, LABELS)),
-    "interpolation_across_classes": Picture(_across, (Z, LABELS, SEEN)),
+    "posterior_and_prior": Picture(_reconstructions, (Z, READ)),
+    "traversals": Picture(_traversals, (Z, READ)),
+    "interpolation_within_class": Picture(_within, (Z, READ, LABELS)),
+    "interpolation_across_classes": Picture(_across, (Z, READ, LABELS)),
     "interpolation_of_conditions": Picture(_condition_paths, (LABELS, SEEN)),
     "manifold": Picture(_manifold, (Z, TWO)),
     "posterior_means": Picture(
         lambda subject: plot_posterior_means(subject.latents, subject.data.labels, subject.some),
-        (Z, SEVERAL),
+        (Z, READ, SEVERAL),
     ),
-    "kl": Picture(lambda subject: plot_kl(subject.latents, subject.data.labels), (Z,)),
-    "aggregate": Picture(lambda subject: plot_aggregate(subject.latents, subject.seed), (Z,)),
+    "kl": Picture(lambda subject: plot_kl(subject.latents, subject.data.labels), (Z, READ)),
+    "aggregate": Picture(lambda subject: plot_aggregate(subject.latents, subject.seed), (Z, READ)),
 }
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import Generator, Tensor
 
 from cvae.data.views import View
-from cvae.densities import Unconditional
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 
@@ -48,8 +47,7 @@ def noise_of_rows(model: ConditionalVAE, rows: int, columns: int, draws: Generat
     Where the model ignores x the columns would be alike, so each has its own, (R, C, d); where z
     has no dimension the rows would, so R is 1.
     """
-    alike = isinstance(model.decoder, Unconditional)
-    shape = (rows if model.latent_dim else 1, columns if alike else 1, model.latent_dim)
+    shape = (rows if model.latent_dim else 1, 1 if model.conditional else columns, model.latent_dim)
     return torch.randn(shape, generator=draws)
 
 
@@ -66,7 +64,7 @@ def samples(
     """A condition a column, a sample a row: the mean of p(y|x,z) for z from p(z|x).
 
     Where x is an image, it and the first guess of y, if there is one, stand above the samples, and
-    below them y and the samples' standard deviation at each pixel, doubled since ½ is the most.
+    below them the truth and the standard deviation at each pixel, doubled since ½ is the most.
 
     Args:
         model: the composition, on the device of the others.
@@ -80,9 +78,11 @@ def samples(
     names = [f"{name} {row + 1}" if model.latent_dim else "p(y|x)" for row in range(len(noise))]
     given = view.condition(x)
     if given is None:
-        columns = [str(column) for column in range(len(x))]
-        return Grid(drawn, "samples, z from p(z|x)", names, columns)
-    above, below = {"x": given}, {} if y is None else {"y": view.picture(x, y)}
+        if not model.conditional:
+            return Grid(drawn, "samples, z from p(z)")
+        title = "samples, z from p(z|x)" if model.latent_dim else "the mean of p(y|x)"
+        return Grid(drawn, title, names, [str(column) for column in range(len(x))])
+    above, below = {"x": given}, {} if y is None else {"truth": view.picture(x, y)}
     if model.first_guess is not None:
         above["first guess"] = view.picture(x, model.first_guess(x).mean)
     if len(noise) > 1:
@@ -95,7 +95,7 @@ def samples(
 def reconstructions(model: ConditionalVAE, view: View, x: Tensor, y: Tensor) -> Grid:
     """Examples, what q(z|x,y) makes of them, and what p(z|x) makes of their condition alone."""
     rows = {
-        "y": view.picture(x, y),
+        "image": view.picture(x, y),
         "mean of q(z|x,y)": decoded(model, view, x, model.encoder(x, y).mean),
         "mean of p(z|x)": decoded(model, view, x, model.prior(x).mean),
     }

@@ -21,8 +21,8 @@ NORMAL = Normal(0.0, 1.0)
 def traversals(model: ConditionalVAE, view: View, latents: Latents, x: Tensor, y: Tensor) -> Grid:
     """One dimension of z a row, at quantiles of the prior; all else of z as q(z|x,y) has it.
 
-    z_d = μ_d(x) + σ_d(x) Φ⁻¹(u) with μ, σ of p(z|x), for levels u half a σ apart. The dimensions
-    are those with the largest KL over the data, the largest first.
+    z_d = μ_d(x) + s σ_d(x) with μ, σ of p(z|x), for s half apart, named by its level Φ(s). The
+    dimensions are those with the largest KL over the data, the largest first.
 
     Args:
         model: the composition.
@@ -33,11 +33,12 @@ def traversals(model: ConditionalVAE, view: View, latents: Latents, x: Tensor, y
     """
     kl = latents.kl_per_dimension.mean(0)
     dimensions = kl.argsort(descending=True, stable=True)[:DIMENSIONS].tolist()
-    prior, levels = model.prior(x), NORMAL.cdf(torch.linspace(-2.5, 2.5, STEPS))
+    prior, deviations = model.prior(x), torch.linspace(-2.5, 2.5, STEPS)
     z = model.encoder(x, y).mean.repeat(len(dimensions), STEPS, 1, 1)
     for row, dimension in enumerate(dimensions):
         mean, scale = prior.mean[0, dimension], prior.stddev[0, dimension]
-        z[row, :, 0, dimension] = mean + scale * NORMAL.icdf(levels)
+        z[row, :, 0, dimension] = mean + scale * deviations
+    levels = NORMAL.cdf(deviations).tolist()
     return Grid(
         decoded(model, view, x, z).squeeze(2),
         "one dimension of z moved through the quantiles of its prior, x and the rest of z kept",
@@ -47,9 +48,7 @@ def traversals(model: ConditionalVAE, view: View, latents: Latents, x: Tensor, y
 
 
 @torch.inference_mode()
-def interpolations(
-    model: ConditionalVAE, view: View, x: Tensor, y: Tensor, title: str = ""
-) -> Grid:
+def interpolations(model: ConditionalVAE, view: View, x: Tensor, y: Tensor, title: str) -> Grid:
     """From one image to another in z and in x, a pair a row, the images themselves at both ends.
 
     z_t = (1 − t) E_q[z|x₀,y₀] + t E_q[z|x₁,y₁] and x_t = (1 − t) x₀ + t x₁: two images with the
@@ -99,15 +98,16 @@ def manifold(model: ConditionalVAE, view: View, x: Tensor) -> Grid:
         view: of its data.
         x: conditions, (B, …).
     """
-    columns = min(len(x), PANELS)
-    x = x[: len(x) // columns * columns]
+    columns = next(number for number in range(PANELS, 0, -1) if len(x) % number == 0)
     side = 20 if len(x) == 1 else 10
     ε = NORMAL.icdf((torch.arange(side) + 0.5) / side)
     noise = torch.stack(torch.meshgrid(ε, -ε, indexing="xy"), -1).unsqueeze(2)
     images = view.picture(x, model.sample(x, noise.expand(-1, -1, len(x), -1)).mean)
     squares = images.permute(2, 3, 0, 4, 1, 5).flatten(2, 3).flatten(3)  # (B, 1, n·H, n·W)
     title = "z at quantiles of p(z|x): z[0] to the right, z[1] upwards"
-    return Grid(squares.unflatten(0, (-1, columns)), title)
+    starts = range(0, len(x), columns) if len(x) > 1 else ()
+    names = [f"{start} to {start + columns - 1}" for start in starts]
+    return Grid(squares.unflatten(0, (-1, columns)), title, names)
 
 
 def mix(ends: Tensor, t: float) -> Tensor:

@@ -58,5 +58,5 @@ class Plane:
         """
         angles = torch.linspace(0, 2 * math.pi, points)
         circle = torch.stack([angles.cos(), angles.sin()], -1)
-        root = torch.linalg.cholesky(self.covariance(scale))
+        root = torch.linalg.cholesky(self.covariance(scale).double()).to(mean)
         return self(mean).unsqueeze(-2) + radius * circle @ root.mT

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from cvae.data.module import Examples
 from cvae.data.views import View
-from cvae.densities import Unconditional
 from cvae.evaluation.latents import Latents, latents
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
@@ -40,15 +39,10 @@ class Subject:
         return latents(self.model, self.data.x, self.data.y)
 
     @property
-    def conditional(self) -> bool:
-        """Whether p(y|x,z) sees x."""
-        return not isinstance(self.model.decoder, Unconditional)
-
-    @property
     def conditions(self) -> Tensor:
         """Conditions worth showing, of which one stands for all where the model ignores x."""
         conditions = self.view.showcase(self.singles[0])
-        return conditions if self.conditional else conditions[:1]
+        return conditions if self.model.conditional else conditions[:1]
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor]:

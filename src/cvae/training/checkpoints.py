@@ -94,9 +94,8 @@ class Checkpoints(Checkpoint):
                 if name in state and state[name].shape != parameter.shape:
                     raise self._misfit(trainer, f"{name} is of another shape than its weights")
         if trainer.is_global_zero:
-            drawn = self.run.folder.glob("pictures*/*.png")
-            for path in (self.run.metrics, *self.run.measured, *drawn):  # of an earlier end
-                path.unlink(missing_ok=True)
+            self.run.metrics.unlink(missing_ok=True)  # of an earlier end
+            self.run.forget()
         handle_signals(self._ask)
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:

@@ -75,6 +75,8 @@ def fit(run: Run) -> dict[str, Any]:
         trainer.fit(module, datamodule=data, ckpt_path=last if begun else None)
         if not last.is_file():
             raise UserError("nothing was trained: give trainer.max_epochs or max_steps 1 or more")
+        if trainer.is_global_zero:
+            run.forget()  # what was looked at while it trained
         trainer.test(module, data, ckpt_path=run.checkpoint(run.weights), verbose=False)
     monitor = f"val/{module.objective.monitor}"
     results = {
@@ -116,8 +118,6 @@ def _record(run: Run, trainer: Trainer, results: Mapping[str, Any]) -> None:
     for logger in trainer.loggers:
         logger.log_hyperparams(settings, metrics=finals)
         logger.finalize("success")
-    for path in run.measured:  # of weights before the last
-        path.unlink(missing_ok=True)
     write_atomically(run.metrics, json.dumps(results, indent=2).encode())  # the sign of the end
     log.info("%s\n%s", run.config["name"], table(results, run.folder))
 
