@@ -57,7 +57,12 @@ def run_command(main: Callable[[], Any]) -> None:
 
 def log_mistake(error: BaseException) -> None:
     """Say in one line what went wrong, with the traceback for those who asked for it."""
-    log.error("%s", " ".join(_message(error).split()), exc_info=error if FULL_ERROR else None)
+    log.error("%s", in_one_line(error), exc_info=error if FULL_ERROR else None)
+
+
+def in_one_line(error: BaseException) -> str:
+    """What a mistake's line says."""
+    return " ".join(_message(error).split())
 
 
 def log_to(folder: Path | None) -> None:

@@ -70,7 +70,7 @@ class Run:
             UserError: the config names a target that is not on the list, the folder holds a run
                 already, or it cannot be written.
         """
-        if self.checkpoint("last").exists() or self.metrics.exists():
+        if self.begun:
             raise UserError(
                 f"{self.folder} holds a run: choose another hydra.run.dir, or go on with "
                 f"python -m cvae.resume {self.folder}"
@@ -126,6 +126,16 @@ class Run:
         if not isinstance(config, dict):
             raise UserError(f"{path} does not hold a run's config")
         return {str(key): value for key, value in config.items()}
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to go on from."""
+        return self.checkpoint("last").exists() or self.metrics.exists()
+
+    @property
+    def failure(self) -> Path:
+        """A line that says why its training failed, of a sweep's job."""
+        return self.folder / "failure.txt"
 
     @property
     def metrics(self) -> Path:

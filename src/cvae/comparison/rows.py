@@ -69,9 +69,7 @@ def read_row(run: Run) -> Row:
     except UserError as error:
         raise UserError(f"{run.folder}: {error}") from error
     if not run.metrics.is_file():
-        likelihood = build(config["likelihood"], "likelihood")
-        binarize = config["data"].get("binarize", "none")
-        return Row(run.folder, config, {}, {"density": density_label(likelihood, binarize)})
+        return Row(run.folder, config, {}, {"density": _planned_density(config)})
     final = read_json(run.metrics)
     found = {name: _number(final, (key,), run.metrics) for name, key in FINAL.items()}
     found |= _evaluation(run.evaluation)
@@ -79,6 +77,15 @@ def read_row(run: Run) -> Row:
     if not metrics:
         raise UserError(f"{run.metrics} holds none of {', '.join(FINAL.values())}")
     return Row(run.folder, config, metrics, _conditions(final) | {"pixels": _pixels(config)})
+
+
+def _planned_density(config: Config) -> str:
+    """Of a run that has not ended; unknown where its own values forbid it to begin."""
+    try:
+        likelihood = build(config["likelihood"], "likelihood")
+    except UserError:
+        return ""
+    return density_label(likelihood, config["data"].get("binarize", "none"))
 
 
 def _evaluation(path: Path) -> dict[str, float | None]:
