@@ -360,9 +360,9 @@ def test_runs_of_several_sizes_are_drawn_and_averaged_against_them(
         first = next(csv.DictReader(file))
     assert (first["model.latent_dim"], first["n"], first["elbo"]) == ("2", "2", "-91.0")
     assert float(first["elbo sd"]) == pytest.approx(2**0.5)
-    assert "![results against model.latent_dim](sizes.png)" in (
-        tmp_path / "comparison.md"
-    ).read_text()
+    assert (
+        "![results against model.latent_dim](sizes.png)" in (tmp_path / "comparison.md").read_text()
+    )
     assert imread(tmp_path / "sizes.png").shape[1] == 1500
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from folders import load, results, step
-from warm import PATIENCE, Command
+from warm import PATIENCE, Command, processes_with
 
 Begin = Callable[..., Command]
 TWO = "trainer=ddp_cpu"
@@ -165,14 +165,6 @@ def test_when_the_parent_is_killed_its_processes_end(begin: Begin, tmp_path: Pat
         assert time.monotonic() < end
         time.sleep(0.1)
     load(tmp_path / "checkpoints" / "last.ckpt")
-
-
-def processes_with(text: str) -> list[int]:
-    """The running processes whose command line holds the text, the oldest first."""
-    listing = subprocess.run(
-        ["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True
-    )
-    return [int(line.split()[0]) for line in listing.stdout.splitlines() if text in line]
 
 
 def states_below(pid: int) -> list[str]:

@@ -15,7 +15,7 @@ from conftest import TINY
 from cvae.errors import UserError
 from cvae.run import Run
 from folders import differences, results, step
-from warm import PATIENCE, Command, Warm
+from warm import PATIENCE, Command, Warm, processes_with
 
 Sweep = Callable[..., Command]
 Resume = Callable[..., Command]

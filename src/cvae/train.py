@@ -17,6 +17,7 @@ from cvae.errors import Interrupted, UserError
 from cvae.run import Run
 from cvae.sweep import Jobs, end_sweep, folder_config, stopped
 from cvae.training.apart import apart
+from cvae.training.gpus import take_gpu
 from cvae.training.launch import is_first_process, is_one_of_several, launch
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ def train_job(config: DictConfig, folder: Path) -> float | None:
 
 def _begin_or_go_on(config: DictConfig, run: Run) -> None:
     """A job that was cut off goes on, and one that has ended has nothing to do."""
+    take_gpu(HydraConfig.get().job.num, HydraConfig.get().launcher)
     new = Run(run.folder, folder_config(config))
     if not (run.begun and run.config == new.config):
         new.begin()
