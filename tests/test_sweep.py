@@ -132,25 +132,34 @@ def test_killed_faulty_and_diverged_jobs_leave_the_others_and_are_run_again(
     assert differences(reference("optimizer.lr=0.002"), tmp_path / "1") == []
 
 
+STOPPED = """
+import os, time
+from cvae.training.recorder import Recorder
+original = Recorder.on_train_batch_end
+def stop(self, trainer, *arguments):
+    original(self, trainer, *arguments)
+    if self.path.parent.name == "0" and trainer.global_step == 30:
+        os.kill(os.getppid(), {})  # the sweep's own process
+        time.sleep(2)
+Recorder.on_train_batch_end = stop
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_was_stopped_is_resumed_from_its_folder(
     sweep: Sweep, resume: Resume, reference: Reference, tmp_path: Path, signum: signal.Signals
 ) -> None:
     """The job that ran writes a checkpoint, and those that had not begun are known."""
-    longer = "trainer.limit_train_batches=700"
-    command = sweep(tmp_path, longer, SIZES)
-    checkpoints = tmp_path / "0" / "checkpoints"
-    command.until((checkpoints / "last.ckpt").exists)
-    command.send(signum)
+    command = sweep(tmp_path, SIZES, before=STOPPED.format(int(signum))).wait()
     if signum == signal.SIGKILL:
-        assert command.wait().status == -signum
+        assert command.status == -signum
         wait_until_free(tmp_path / "0")
     else:
-        assert command.wait().status == 128 + signum
+        assert command.status == 128 + signum
         stopped = f"interrupted by {signum.name}: python -m cvae.resume {tmp_path} goes on"
         assert stopped in lines(command)[-1]
-    assert step(tmp_path / "0") % 700, "the signal was to be in the middle of an epoch"
+    assert step(tmp_path / "0") == 30
     assert finished(tmp_path) == set()
     assert (tmp_path / "1" / "config.yaml").is_file()
     assert not (tmp_path / "1" / "checkpoints").exists()
@@ -158,8 +167,7 @@ def test_a_sweep_that_was_stopped_is_resumed_from_its_folder(
     command = resume(tmp_path)
     assert command.status == 0, command.output
     for job, size in (("0", 2), ("1", 3)):
-        whole = reference(longer, f"model.latent_dim={size}")
-        assert differences(whole, tmp_path / job) == []
+        assert differences(reference(f"model.latent_dim={size}"), tmp_path / job) == []
     command = resume(tmp_path)
     assert command.status == 1
     assert f"{tmp_path} is finished: trainer.max_epochs=NUMBER" in lines(command)[-1]
