@@ -28,7 +28,7 @@ ASKED = "CVAE_FULL_ERROR"  # whether HYDRA_FULL_ERROR was the user's, for proces
 EXTRAS = {  # of Hydra's, and what installs them
     "hydra/launcher/joblib": "joblib",
     "hydra/launcher/submitit": "submitit",
-    "hydra/sweeper/sampler": "optuna",
+    "hydra/sweeper/optuna": "optuna",
 }
 MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
 

@@ -44,7 +44,8 @@ class Jobs(Callback):
     """Hydra's callback that leaves each job's config in its folder before any job begins.
 
     So a sweep that is killed can be resumed from its folder alone. A sweeper that makes its jobs
-    up on the way has none to leave yet.
+    up on the way has none to leave yet. One that searches looks for the largest number, as a job's
+    is a bound.
     """
 
     sweep: Path | None = None  # the folder of the one that began in this process
@@ -54,6 +55,10 @@ class Jobs(Callback):
             composed = _compose(config)
         except MISTAKES:
             return  # Hydra itself comes upon it next, and begins no job
+        if (
+            "direction" in config.hydra.sweeper
+        ):  # of Optuna's search, whose own choice is to minimise
+            config.hydra.sweeper.direction = "maximize"
         Jobs.sweep = Path(config.hydra.sweep.dir)
         announce(Jobs.sweep)
         for number, job in enumerate(composed):
