@@ -184,8 +184,8 @@ def test_two_agents_of_torchrun_train_one_run_together(mnist_root: str, tmp_path
     torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=both"]
     nodes = ["trainer=multi_node", "trainer.accelerator=cpu", "trainer.devices=1"]
-    words = [*nodes, *TINY, "trainer.max_epochs=1", f"data.root={mnist_root}", "name=two"]
-    command = [sys.executable, *torchrun, "-m", "cvae.train", *dict(map(split, words)).values()]
+    words = [*nodes, *TINY, f"data.root={mnist_root}", "name=two"]
+    command = [sys.executable, *torchrun, "-m", "cvae.train", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     agents = [
         subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
@@ -196,8 +196,3 @@ def test_two_agents_of_torchrun_train_one_run_together(mnist_root: str, tmp_path
     found = results(tmp_path / "outputs" / "two" / "both")
     assert found["device"].startswith("2 x cpu")
     assert sum(text.count("folder: ") for text in told) == 1
-
-
-def split(word: str) -> tuple[str, str]:
-    """An override by its key, so that a later one takes the place of an earlier."""
-    return word.partition("=")[0], word

@@ -2,12 +2,14 @@
 
 import csv
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -29,11 +31,19 @@ def sweep(warm: Warm, mnist_root: str) -> Sweep:
     """Starts a sweep of tiny runs in a folder."""
 
     def start(folder: Path, *overrides: str, **options: Any) -> Command:
-        settings = {word.partition("=")[0]: word for word in (*TINY, *overrides)}
-        words = (*settings.values(), f"data.root={mnist_root}", f"hydra.sweep.dir={folder}")
+        words = (
+            *last_of_each((*TINY, *overrides)),
+            f"data.root={mnist_root}",
+            f"hydra.sweep.dir={folder}",
+        )
         return warm.start("cvae.train", "-m", *words, **options)
 
     return start
+
+
+def last_of_each(words: Iterable[str]) -> list[str]:
+    """Each key's last override."""
+    return list({word.partition("=")[0]: word for word in words}.values())
 
 
 def lines(command: Command) -> list[str]:
@@ -223,3 +233,30 @@ def test_two_jobs_of_two_processes_are_two_jobs(sweep: Sweep, tmp_path: Path) ->
         assert results(tmp_path / job)["device"].startswith("2 x cpu")
     assert command.output.count("training on 2 x cpu") == 2
     assert not processes_with(str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_jobs_in_processes_of_other_launchers_fail_alone(
+    train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, launcher: str
+) -> None:
+    words = (*TINY, *SHORT, "model.latent_dim=2,0,3", f"hydra/launcher={launcher}")
+    result = train("-m", *last_of_each(words), f"hydra.sweep.dir={tmp_path}")
+    assert result.returncode == 1
+    assert f"1 job of the sweep failed or did not finish: {tmp_path}/1;" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert finished(tmp_path) == {"0", "2"}
+    why = "model.latent_dim=0: Input should be greater than 0"
+    assert f"failed: {tmp_path}/1: {why}" in result.stdout
+    if launcher == "joblib":  # which divides the cores among as many jobs
+        assert results(tmp_path / "0")["threads"] == 1
+
+
+@pytest.mark.slow
+def test_optuna_looks_for_the_largest_metric(sweep: Sweep, tmp_path: Path) -> None:
+    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=0")
+    ranges = ("model.latent_dim=choice(2,3)", "optimizer.lr=interval(0.001,0.1)")
+    command = sweep(tmp_path, *SHORT, *search, *ranges).wait()
+    assert command.status == 0, command.output
+    found = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    assert found["best_value"] == max(results(tmp_path / job)["best"] for job in "012")
