@@ -19,6 +19,7 @@ from cvae.comparison.groups import Comparison
 from cvae.comparison.history import Curve, read_curves
 from cvae.comparison.keys import differing, value_of
 from cvae.comparison.rows import read_row
+from cvae.comparison.sizes import draw_line, lines_against, swept_key
 from cvae.comparison.table import table
 from cvae.errors import UserError
 from cvae.run import Run
@@ -334,6 +335,42 @@ def test_the_picture_shows_a_colour_a_group(make: Make, tmp_path: Path) -> None:
     assert orange not in colours()
     make("b", -91.0, "optimizer.lr=0.5")
     assert {blue, orange} <= colours()
+
+
+def test_runs_of_several_sizes_are_drawn_and_averaged_against_them(
+    make: Make, tmp_path: Path
+) -> None:
+    """By hand: -90 and -92 have the mean -91 and the deviation sqrt(2)."""
+    for size, seed, elbo in ((2, 0, -90.0), (2, 1, -92.0), (16, 0, -80.0), (16, 1, None)):
+        overrides = (f"model.latent_dim={size}", f"seed={seed}")
+        make(f"{size}_{seed}", elbo, *overrides)
+        make(f"vae{size}_{seed}", elbo, "model=vae", *overrides)
+    comparison = of(*(path.parent for path in tmp_path.glob("*/config.yaml")))
+    assert swept_key(comparison) == "model.latent_dim"
+    line = next(iter(lines_against(comparison, "model.latent_dim"))).content
+    assert {size: len(group.finished) for size, group in line.groups.items()} == {2: 2, 16: 1}
+    axes = Figure().subplots()
+    draw_line(axes, line, "elbo", "C0")
+    (drawn,) = axes.containers
+    assert drawn.lines[0].get_xydata().tolist() == [[2, -91], [16, -80]]
+    bar = drawn.lines[2][0].get_segments()[0]
+    assert bar[:, 1].tolist() == pytest.approx([-91 - 2**0.5, -91 + 2**0.5])
+    compare([str(tmp_path)], [], tmp_path)
+    with (tmp_path / "averages.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["model.latent_dim"], first["n"], first["elbo"]) == ("2", "2", "-91.0")
+    assert float(first["elbo sd"]) == pytest.approx(2**0.5)
+    assert (
+        "![results against model.latent_dim](sizes.png)" in (tmp_path / "comparison.md").read_text()
+    )
+    assert imread(tmp_path / "sizes.png").shape[1] == 1500
+
+
+def test_what_is_no_number_is_no_axis(make: Make) -> None:
+    assert swept_key(of(make("a", -90.0), make("b", -91.0, "network=conv"))) is None
+    assert swept_key(of(make("c", None), make("d", None, "model.latent_dim=2"))) is None
+    rates = of(make("e", -90.0), make("f", -91.0, "optimizer.lr=0.5"))
+    assert swept_key(rates) == "optimizer.lr"
 
 
 def test_twenty_groups_nothing_finished_and_no_curve_can_be_drawn(

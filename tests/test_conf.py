@@ -18,7 +18,9 @@ from cvae.training.fit import fit
 
 Compose = Callable[..., dict[str, Any]]
 CHOICES = sorted(
-    (path.parent.name, path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF
+    (path.parent.relative_to(CONF).as_posix(), path.stem)
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF
 )
 NETWORKS = ("mlp", "conv")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")

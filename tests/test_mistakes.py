@@ -298,3 +298,18 @@ def assert_one_line(output: str, words: str) -> None:
     assert len(told) == 1, output
     assert "][ERROR] " in told[0]
     assert words in told[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "extra"),
+    [
+        ("hydra/launcher=joblib", "joblib"),
+        ("hydra/launcher=submitit_slurm", "submitit"),
+        ("hydra/sweeper=optuna", "optuna"),
+    ],
+)
+def test_what_is_not_installed_is_named(warm: Warm, tmp_path: Path, word: str, extra: str) -> None:
+    without = "import sys; sys.modules['hydra_plugins'] = None"
+    command = warm.start("cvae.train", "-m", word, cwd=tmp_path, before=without).wait()
+    assert command.status == 1
+    assert_one_line(command.output, f"{extra} is not installed: pip install -c constraints.txt -e")

@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from conftest import TINY
 from folders import load, results, step
-from warm import PATIENCE, Command
+from warm import PATIENCE, Command, processes_with
 
 Begin = Callable[..., Command]
 TWO = "trainer=ddp_cpu"
@@ -167,15 +169,30 @@ def test_when_the_parent_is_killed_its_processes_end(begin: Begin, tmp_path: Pat
     load(tmp_path / "checkpoints" / "last.ckpt")
 
 
-def processes_with(text: str) -> list[int]:
-    """The running processes whose command line holds the text, the oldest first."""
-    listing = subprocess.run(
-        ["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True
-    )
-    return [int(line.split()[0]) for line in listing.stdout.splitlines() if text in line]
-
-
 def states_below(pid: int) -> list[str]:
     """Of a process's children, as ps has them: Z is one that has ended."""
     listing = ["ps", "--ppid", str(pid), "-o", "stat="]
     return subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.slow
+def test_two_agents_of_torchrun_train_one_run_together(mnist_root: str, tmp_path: Path) -> None:
+    """As two machines would, but that the network between them is this machine's own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=both"]
+    nodes = ["trainer=multi_node", "trainer.accelerator=cpu", "trainer.devices=1"]
+    words = [*nodes, *TINY, f"data.root={mnist_root}", "name=two"]
+    command = [sys.executable, *torchrun, "-m", "cvae.train", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    agents = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [agent.communicate(timeout=300)[1] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], told
+    found = results(tmp_path / "outputs" / "two" / "both")
+    assert found["device"].startswith("2 x cpu")
+    assert sum(text.count("folder: ") for text in told) == 1

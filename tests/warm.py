@@ -146,6 +146,14 @@ def signalling(self, *arguments, **keywords):
 """
 
 
+def processes_with(text: str) -> list[int]:
+    """The running processes whose command line holds the text, the oldest first."""
+    listing = subprocess.run(
+        ["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True
+    )
+    return [int(line.split()[0]) for line in listing.stdout.splitlines() if text in line]
+
+
 def _serve() -> None:
     for module in SLOW_TO_IMPORT:
         importlib.import_module(module)

@@ -24,7 +24,12 @@ from cvae.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 FORMAT = "[%(asctime)s][%(levelname)s] %(message)s"
-FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+ASKED = "CVAE_FULL_ERROR"  # whether HYDRA_FULL_ERROR was the user's, for processes started later
+EXTRAS = {  # of Hydra's, and what installs them
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/submitit": "submitit",
+    "hydra/sweeper/optuna": "optuna",
+}
 MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
 
 
@@ -40,6 +45,7 @@ def run_command(main: Callable[[], Any]) -> None:
     signals = (signal.SIGINT, signal.SIGTERM, *preemption)
     for signum in signals:
         signal.signal(signum, interrupt)
+    os.environ.setdefault(ASKED, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra's main prints errors its own way
     try:
         main()
@@ -57,7 +63,13 @@ def run_command(main: Callable[[], Any]) -> None:
 
 def log_mistake(error: BaseException) -> None:
     """Say in one line what went wrong, with the traceback for those who asked for it."""
-    log.error("%s", " ".join(_message(error).split()), exc_info=error if FULL_ERROR else None)
+    shown = error if os.environ.get(ASKED) == "1" else None
+    log.error("%s", in_one_line(error), exc_info=shown)
+
+
+def in_one_line(error: BaseException) -> str:
+    """What a mistake's line says."""
+    return " ".join(_message(error).split())
 
 
 def log_to(folder: Path | None) -> None:
@@ -89,7 +101,11 @@ def _(error: OverrideParseException) -> str:
 
 @_message.register
 def _(error: MissingConfigException) -> str:
-    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    file = error.missing_cfg_file or ""
+    group, _, choice = file.rpartition("/")
+    for start, extra in EXTRAS.items():
+        if file.startswith(start):
+            return f"{extra} is not installed: pip install -c constraints.txt -e '.[{extra}]'"
     if not (group and error.options):
         return str(error)
     return str(unknown(f"{group}={choice}", choice, error.options))

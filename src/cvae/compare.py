@@ -10,15 +10,22 @@ from cvae.command import run_command
 from cvae.comparison.curves import draw
 from cvae.comparison.groups import Comparison
 from cvae.comparison.rows import read_row
-from cvae.comparison.table import as_csv, runs, table, title
+from cvae.comparison.sizes import draw_sizes, swept_key
+from cvae.comparison.table import as_csv, averages, table, title
+from cvae.comparison.table import runs as table_of_runs
 from cvae.files import write_atomically
+from cvae.jobs import failures
 from cvae.run import OUTPUTS, find_all
 
 PICTURE = "comparison.png"
+SIZES = "sizes.png"
 
 
 def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
     """Compare runs and write the comparison as Markdown, CSV and PNG.
+
+    Where the runs differ in a number, such as the latent size, a picture shows the results
+    against it.
 
     Args:
         names: of runs' folders, or of folders with runs below them.
@@ -32,12 +39,18 @@ def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
         UserError: a name stands for no run, a key for nothing in their configs, a file of a run is
             malformed, or the folder cannot be written.
     """
-    comparison = Comparison([read_row(run) for run in find_all(names)], keys)
+    failed = failures(names)
+    resolved = {folder.resolve() for folder in failed}
+    runs = [run for run in find_all(names) if run.folder.resolve() not in resolved]
+    comparison = Comparison([read_row(run) for run in runs], keys, failed)
     contents = {
         PICTURE: draw(comparison),
+        "averages.csv": averages(comparison).encode(),
         "comparison.csv": as_csv(comparison).encode(),
         "comparison.md": _markdown(comparison).encode(),
     }
+    if key := swept_key(comparison):
+        contents[SIZES] = draw_sizes(comparison, key)
     for name, content in contents.items():
         write_atomically(out / name, content)
     written = [f"written: {out / name}" for name in reversed(contents)]
@@ -47,14 +60,16 @@ def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
 
 def _markdown(comparison: Comparison) -> str:
     heading = title(comparison)
+    key = swept_key(comparison)
     parts = [
         "# Comparison",
         f"{heading[0].upper()}{heading[1:]}.",
         table(comparison, "github"),
         "\n".join(f"- {note}" for note in comparison.notes()),
+        f"![results against {key}]({SIZES})" if key else "",
         f"![learning curves]({PICTURE})",
         "## Runs",
-        runs(comparison, "github"),
+        table_of_runs(comparison, "github"),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -1,12 +1,17 @@
-"""`python -m cvae.resume FOLDER`: go on with a run that was interrupted, or train it for longer."""
+"""`python -m cvae.resume FOLDER`: go on with a run or a sweep, or train it for longer."""
 
 import argparse
 import logging
+from functools import partial
+from pathlib import Path
 
 from cvae.allowed import allow
 from cvae.command import log_to, run_command
-from cvae.errors import UserError
+from cvae.errors import Interrupted, UserError
+from cvae.jobs import failures, is_sweep, jobs
 from cvae.run import Run, find
+from cvae.sweep import end_sweep, stopped
+from cvae.training.apart import apart
 from cvae.training.launch import is_first_process, launch
 
 log = logging.getLogger(__name__)
@@ -37,15 +42,46 @@ def resume(run: Run, changes: list[str]) -> None:
             raise UserError(
                 f"{run.folder} is finished: trainer.max_epochs=NUMBER trains it for longer"
             )
-        begun = last.stat().st_mtime_ns
-        changed.write_config()
-        log.info("resuming %s %s", run.folder, " ".join(changes))
-        try:
-            launch(changed)
-        except BaseException:
-            if last.stat().st_mtime_ns == begun:  # ended before anything was trained
-                run.write_config()
-            raise
+        _go_on(run, changed)
+
+
+def resume_sweep(folder: Path, changes: list[str]) -> None:
+    """Run what is missing of a sweep, a job after the other, and write its summary again.
+
+    Args:
+        folder: the sweep's. Jobs that have not begun begin with the configs in it.
+        changes: `trainer.KEY=VALUE`, kept in all jobs' configs; finished ones then go on, too.
+
+    Raises:
+        UserError: no job is missing and nothing changes, or a change cannot be.
+    """
+    pairs = [(run, run.changed(changes)) for run in jobs(folder)]
+    missing = [pair for pair in pairs if changes or not pair[0].metrics.is_file()]
+    if not missing and not failures([folder]):
+        raise UserError(f"{folder} is finished: trainer.max_epochs=NUMBER trains it for longer")
+    try:
+        for run, changed in missing:
+            apart(partial(_go_on, run, changed), run)
+    except Interrupted as interruption:
+        raise stopped(folder, interruption) from None
+    end_sweep(folder)
+
+
+def _go_on(run: Run, changed: Run) -> None:
+    last = run.checkpoint("last")
+    before = _written(last)
+    changed.write_config()
+    log.info("going on with %s", run.folder)
+    try:
+        launch(changed)
+    except BaseException:
+        if _written(last) == before:  # ended before anything was trained
+            run.write_config()
+        raise
+
+
+def _written(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def main() -> None:
@@ -53,7 +89,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cvae.resume", description=__doc__)
     parser.add_argument(
         "folder",
-        help="a run's folder, or latest: the one below outputs/ with the newest checkpoint",
+        help="a run's folder, or a sweep's, of which only what is missing runs; "
+        "or latest: the run below outputs/ with the newest checkpoint",
     )
     parser.add_argument(
         "changes",
@@ -65,7 +102,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.allow:
         allow(arguments.allow)
-    resume(find(arguments.folder), arguments.changes)
+    if is_sweep(arguments.folder):
+        resume_sweep(Path(arguments.folder), arguments.changes)
+    else:
+        resume(find(arguments.folder), arguments.changes)
 
 
 if __name__ == "__main__":

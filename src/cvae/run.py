@@ -81,7 +81,7 @@ class Run:
             UserError: the config names a target that is not on the list, the folder holds a run
                 already, or it cannot be written.
         """
-        if self.checkpoint("last").exists() or self.metrics.exists():
+        if self.begun:
             raise UserError(
                 f"{self.folder} holds a run: choose another hydra.run.dir, or go on with "
                 f"python -m cvae.resume {self.folder}"
@@ -149,6 +149,16 @@ class Run:
         """What the numbers of its likelihood on its pixels are, in words."""
         binary = self.part(Head, "likelihood").binary
         return DENSITIES[binary, self.config["data"].get("binarize", "none") == "none"]
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to go on from."""
+        return self.checkpoint("last").exists() or self.metrics.exists()
+
+    @property
+    def failure(self) -> Path:
+        """A line that says why its training failed, of a sweep's job."""
+        return self.folder / "failure.txt"
 
     @property
     def metrics(self) -> Path:

@@ -1,8 +1,10 @@
 """`python -m cvae.train`: compose a config with Hydra, train it, test it, leave a run's folder."""
 
+import json
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -10,47 +12,39 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cvae.allowed import allow
 from cvae.command import MISTAKES, log_mistake, log_to, run_command
-from cvae.config import plain
-from cvae.errors import UserError
+from cvae.errors import Interrupted, UserError
 from cvae.run import Run
-from cvae.training.launch import is_first_process, launch
+from cvae.sweep import Jobs, end_sweep, folder_config, stopped
+from cvae.training.apart import apart
+from cvae.training.gpus import take_gpu
+from cvae.training.launch import is_first_process, is_one_of_several, launch
 
 log = logging.getLogger(__name__)
 _PACKAGED = Path(__file__).parent / "conf"  # in an installed wheel
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
 RESTARTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
-failures: list[str] = []
 
 
-def train(config: DictConfig, folder: Path) -> float | None:
+def train(config: DictConfig, folder: Path) -> None:
     """Train a composed config in a folder.
-
-    Returns:
-        The best validation metric that the objective looks at, in nats; None without validation.
 
     Raises:
         UserError: the config or the data cannot be used.
     """
-    values = plain(config)
-    package = values.pop("allow")  # not for the folder: whoever uses it decides for themselves
-    if package is not None:
-        allow(package)
-    run = Run(folder, values)
+    run = Run(folder, folder_config(config))
     restarted = _restarted() and run.checkpoint("last").is_file()
     if restarted:
         run = Run(folder)  # as it began, whatever conf/ has come to say since
     if not is_first_process():
         logging.getLogger().setLevel(logging.ERROR)
-        best: float | None = launch(run)["best"]
-        return best
+        launch(run)
+        return
     with run.hold():
         log_to(folder)
         if not restarted:
             run.begin()
-        best = launch(run)["best"]
-    return best
+        launch(run)
 
 
 def _restarted() -> bool:
@@ -58,36 +52,69 @@ def _restarted() -> bool:
     return any(int(os.environ.get(name, "0")) > 0 for name in RESTARTS)
 
 
+def train_job(config: DictConfig, folder: Path) -> float | None:
+    """Train a composed config as a job of a sweep, in a process of its own.
+
+    Returns:
+        The best validation metric that the objective looks at, in nats, for the sweeper; None
+        without validation, and of a job that failed.
+    """
+    run = Run(folder)
+    if not apart(partial(_begin_or_go_on, config, run), run):
+        return None
+    best: float | None = json.loads(run.metrics.read_text())["best"]
+    return best
+
+
+def _begin_or_go_on(config: DictConfig, run: Run) -> None:
+    """A job that was cut off goes on, and one that has ended has nothing to do."""
+    take_gpu(HydraConfig.get().job.num, HydraConfig.get().launcher)
+    new = Run(run.folder, folder_config(config))
+    if not (run.begun and run.config == new.config):
+        new.begin()
+    if not run.metrics.is_file():
+        launch(new)
+
+
 @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
 def main(config: DictConfig) -> float | None:
-    """Hydra's entry; a job that fails is noted, and in a sweep does not stop the others."""
+    """Hydra's entry, for a run and for each job of a sweep."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode is RunMode.MULTIRUN:
+        if is_one_of_several():
+            raise UserError("a sweep starts its processes itself: leave out torchrun or srun")
+        return train_job(config, folder)
     try:
-        if not (hydra_config.run.dir or hydra_config.mode is RunMode.MULTIRUN):
+        if not hydra_config.run.dir:
             raise UserError("hydra.run.dir=: the name of a folder is missing")
-        return train(config, folder)
+        train(config, folder)
     except MISTAKES as error:
         log_mistake(error)
     except Exception:
         log.exception("a fault of the program")
-    if hydra_config.mode is RunMode.RUN:
-        sys.exit(1)
-    failures.append(str(folder))
-    return None
+    else:
+        return None
+    sys.exit(1)
 
 
 def compose_and_train() -> None:
     """Hydra's main; what it raises by itself is about the words of the command line."""
     try:
         main()
-    except ValueError as error:
-        words = " ".join(sys.argv[1:])
-        raise UserError(f"{words}: one of these is not GROUP=CHOICE ({error})") from error
+    except Interrupted as interruption:
+        raise stopped(Jobs.sweep, interruption) if Jobs.sweep else interruption from None
+    except Exception as error:
+        if Jobs.sweep:  # a launcher that lost its jobs, a sweeper that got no number
+            log_mistake(error)
+        elif isinstance(error, ValueError):
+            words = " ".join(sys.argv[1:])
+            raise UserError(f"{words}: one of these is not GROUP=CHOICE ({error})") from error
+        else:
+            raise
+    if Jobs.sweep:
+        end_sweep(Jobs.sweep)
 
 
 if __name__ == "__main__":
     run_command(compose_and_train)
-    if failures:
-        jobs = "job" if len(failures) == 1 else "jobs"
-        sys.exit(f"{len(failures)} {jobs} of the sweep failed: {', '.join(failures)}")

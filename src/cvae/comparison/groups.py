@@ -1,6 +1,8 @@
 """Groups of runs, and what has to be said of them."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cvae.comparison.keys import check_key, differing, value_of
@@ -37,6 +39,7 @@ class Comparison:
     Args:
         rows: one a run.
         keys: of the configs, to group by; if none are given, all that differ.
+        failed: folders of runs that failed, with why; they are no rows.
 
     Attributes:
         keys: that the runs are grouped by.
@@ -48,8 +51,13 @@ class Comparison:
         UserError: no config has a key.
     """
 
-    def __init__(self, rows: Sequence[Row], keys: Sequence[str] = ()) -> None:
-        self.rows = list(rows)
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        keys: Sequence[str] = (),
+        failed: Mapping[Path, str] = MappingProxyType({}),
+    ) -> None:
+        self.rows, self.failed = list(rows), failed
         configs = [row.config for row in self.rows]
         for key in keys:
             check_key(key, configs)
@@ -80,7 +88,8 @@ class Comparison:
             names = ", ".join(dict.fromkeys(mixed))
             lines.append(f"a line's runs differ in more than their seeds: {names}")
         lines += [note for group in self.groups for note in _repeated(group)]
-        return lines + [f"not finished: {row.folder}" for row in self.rows if not row.finished]
+        lines += [f"not finished: {row.folder}" for row in self.rows if not row.finished]
+        return lines + [f"failed: {folder}: {why}" for folder, why in self.failed.items()]
 
 
 def _configs(group: Group) -> list[Config]:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def read_row(run: Run) -> Row:
     except UserError as error:
         raise UserError(f"{run.folder}: {error}") from error
     if not run.metrics.is_file():
-        return Row(run.folder, config, {}, {"density": run.density})
+        return Row(run.folder, config, {}, {"density": _planned_density(run)})
     final = read_json(run.metrics)
     found = {name: _number(final, (key,), run.metrics) for name, key in FINAL.items()}
     found |= _evaluation(run.evaluation)
@@ -76,6 +77,13 @@ def read_row(run: Run) -> Row:
     if not metrics:
         raise UserError(f"{run.metrics} holds none of {', '.join(FINAL.values())}")
     return Row(run.folder, config, metrics, _conditions(final) | {"pixels": _pixels(run)})
+
+
+def _planned_density(run: Run) -> str:
+    """Of a run that has not ended; unknown where its own values forbid it to begin."""
+    with suppress(UserError):
+        return run.density
+    return ""
 
 
 def _evaluation(path: Path) -> dict[str, float | None]:

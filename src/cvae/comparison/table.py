@@ -63,6 +63,23 @@ def as_csv(comparison: Comparison) -> str:
     return file.getvalue()
 
 
+def averages(comparison: Comparison) -> str:
+    """As CSV, a line a group: how many runs, and of each number mean, deviation and count."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    parts = [f"{name}{part}" for name in comparison.metrics for part in ("", " sd", " n")]
+    writer.writerow([*comparison.keys, *comparison.conditions, "n", *parts])
+    for group in comparison.groups:
+        if group.finished:
+            numbers = list[object]()
+            for name in comparison.metrics:
+                values = _values(group, name)
+                mean, deviation = mean_and_deviation(values) if values else ("", None)
+                numbers += [mean, "" if deviation is None else deviation, len(values)]
+            writer.writerow([*group.values, len(group.finished), *numbers])
+    return file.getvalue()
+
+
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """The mean and the sample standard deviation (n − 1), None of a single value."""
     with np.errstate(all="ignore"):  # of values that are not finite
@@ -71,13 +88,16 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def _cell(group: Group, metric: str) -> str:
-    rows = group.finished
-    values = [row.metrics[metric] for row in rows if metric in row.metrics]
+    rows, values = group.finished, _values(group, metric)
     if not values:
         return ""
     mean, deviation = mean_and_deviation(values)
     text = f"{_round(mean, metric)} ± {_round(deviation, metric) or '–'}"
     return text if len(values) == len(rows) else f"{text} ({len(values)} of {len(rows)})"
+
+
+def _values(group: Group, metric: str) -> list[float]:
+    return [row.metrics[metric] for row in group.finished if metric in row.metrics]
 
 
 def _round(value: float | None, metric: str) -> str:

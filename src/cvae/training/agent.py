@@ -7,15 +7,14 @@ process that wants the run trained.
 import logging
 import signal
 import sys
-from pathlib import Path
 
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from cvae.errors import UserError
+from cvae.run import Run
 
-FAILURE = "failure.txt"  # in the run's folder, for the parent
 PATIENCE = 30  # seconds that torchrun gives a process to end
 
 
@@ -28,7 +27,7 @@ def main() -> None:
     except SignalException as ended:
         sys.exit(128 + ended.sigval)
     except ChildFailedError as failed:
-        Path(folder, FAILURE).write_text(_in_one_line(_cause(failed), processes))
+        Run(folder).failure.write_text(_in_one_line(_cause(failed), processes))
         sys.exit(1)
 
 

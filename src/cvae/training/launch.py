@@ -20,7 +20,6 @@ from cvae.build import build
 from cvae.data.module import ImageData
 from cvae.errors import Interrupted, UserError
 from cvae.run import Run
-from cvae.training.agent import FAILURE
 from cvae.training.checks import check_trainer
 from cvae.training.fit import fit, quieten
 from cvae.training.signals import requeue
@@ -52,7 +51,7 @@ def launch(run: Run) -> dict[str, Any]:
 def _launch(run: Run) -> dict[str, Any]:
     quieten()
     check_trainer(run.config)
-    if _is_one_of_several():
+    if is_one_of_several():
         return fit(run)
     # Lightning itself says how many devices its many ways of asking for them come to.
     trainer = build(run.config["trainer"], "trainer", logger=False, enable_checkpointing=False)
@@ -74,7 +73,7 @@ def is_first_process() -> bool:
     return int(rank) == 0
 
 
-def _is_one_of_several() -> bool:
+def is_one_of_several() -> bool:
     """Whether torchrun or srun started this process as one of several."""
     in_slurm = SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", "1")) > 1
     return in_slurm or TorchElasticEnvironment.detect()
@@ -93,7 +92,7 @@ def _train_in_children(run: Run, processes: int) -> None:
     }
     threads = max(1, torch.get_num_threads() // processes)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
-    (run.folder / FAILURE).unlink(missing_ok=True)
+    run.failure.unlink(missing_ok=True)
     command = [sys.executable, "-m", "cvae.training.agent", str(processes), str(run.folder)]
     # a session of its own: a terminal's Ctrl-C comes here alone, and is passed on once
     with subprocess.Popen(
@@ -106,7 +105,7 @@ def _train_in_children(run: Run, processes: int) -> None:
             agent.wait()
             raise
     if status:
-        raise UserError(_take(run.folder / FAILURE) or f"training ended with status {status}")
+        raise UserError(_take(run.failure) or f"training ended with status {status}")
 
 
 def _take(note: Path) -> str:

@@ -22,6 +22,16 @@ def handle_signals(handler: Callable[[int, object], None]) -> None:
                 signal.signal(signum, handler)
 
 
+def end_with(descriptor: int) -> None:
+    """Let SIGTERM come to this process when the one at a pipe's other end is gone."""
+
+    def wait() -> None:
+        os.read(descriptor, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def requeue() -> None:
     """Put SLURM's job back into its queue, to run the same command again when there is room."""
     job = os.environ["SLURM_JOB_ID"]

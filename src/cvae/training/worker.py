@@ -2,9 +2,7 @@
 
 import logging
 import os
-import signal
 import sys
-import threading
 from contextlib import nullcontext
 
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
@@ -14,6 +12,7 @@ from cvae.command import log_to, run_command
 from cvae.errors import Interrupted
 from cvae.run import Run
 from cvae.training.fit import fit
+from cvae.training.signals import end_with
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
         log_to(run.folder)
     else:
         logging.getLogger().setLevel(logging.ERROR)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with(sys.stdin.fileno())
     handler = get_error_handler()
     handler.initialize()
     try:
@@ -37,12 +36,6 @@ def main() -> None:
     except Exception as error:
         handler.record_exception(error)
         sys.exit(1)
-
-
-def _end_with_parent() -> None:
-    """Standard input is a pipe that closes when the process that started all this is gone."""
-    os.read(sys.stdin.fileno(), 1)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,118 @@
+"""How a sweep begins and ends, whichever sweeper and launcher Hydra is told to use."""
+
+import logging
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+
+from cvae.allowed import allow
+from cvae.command import MISTAKES
+from cvae.compare import compare
+from cvae.config import plain
+from cvae.errors import Interrupted
+from cvae.jobs import announce, failures, jobs
+from cvae.run import Run
+from cvae.training.signals import requeue
+
+log = logging.getLogger(__name__)
+
+
+def folder_config(config: DictConfig) -> dict[str, Any]:
+    """What a run's folder holds of a composed config; the package that it allows is admitted.
+
+    Raises:
+        UserError: there is no such package.
+        OmegaConfBaseException: a value cannot be resolved.
+    """
+    values = plain(config)
+    package = values.pop("allow")  # not for the folder: whoever uses it decides for themselves
+    if package is not None:
+        allow(package)
+    return values
+
+
+class Jobs(Callback):
+    """Hydra's callback that leaves each job's config in its folder before any job begins.
+
+    So a sweep that is killed can be resumed from its folder alone. A sweeper that makes its jobs
+    up on the way has none to leave yet. One that searches looks for the largest number, as a job's
+    is a bound.
+    """
+
+    sweep: Path | None = None  # the folder of the one that began in this process
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            composed = _compose(config)
+        except MISTAKES:
+            return  # Hydra itself comes upon it next, and begins no job
+        if (
+            "direction" in config.hydra.sweeper
+        ):  # of Optuna's search, whose own choice is to minimise
+            config.hydra.sweeper.direction = "maximize"
+        Jobs.sweep = Path(config.hydra.sweep.dir)
+        announce(Jobs.sweep)
+        for number, job in enumerate(composed):
+            with suppress(*MISTAKES):  # which the job will tell of
+                _leave_config(job, number)
+
+
+def _compose(config: DictConfig) -> list[DictConfig]:
+    """The configs of the jobs that Hydra's own sweeper makes of a sweep's; of others none."""
+    if not config.hydra.sweeper._target_.endswith(f".{BasicSweeper.__name__}"):
+        return []
+    loader = GlobalHydra.instance().config_loader()
+    given = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parser = OverridesParser.create(config_loader=loader)
+    overrides = parser.parse_overrides([*given, *config.hydra.overrides.task])
+    (jobs_words,) = BasicSweeper.split_arguments(overrides, None)
+    return [loader.load_sweep_config(config, words) for words in jobs_words]
+
+
+def _leave_config(config: DictConfig, number: int) -> None:
+    with open_dict(config):
+        config.hydra.job.num = number
+        HydraConfig.instance().set_config(config)  # which the config's own values refer to
+        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
+        del config["hydra"]
+    run = Run(folder, folder_config(config))
+    if not run.begun:
+        folder.mkdir(parents=True, exist_ok=True)
+        run.write_config()
+
+
+def end_sweep(folder: Path) -> None:
+    """Write and print a sweep's summary; end with status 1 and a line if a job has not finished.
+
+    Raises:
+        UserError: there is nothing to summarise, or the folder cannot be written.
+    """
+    print(compare([str(folder)], [], folder))
+    failed = failures([folder])
+    unfinished = [run.folder for run in jobs(folder) if not run.metrics.is_file()]
+    missing = [*failed, *(other for other in unfinished if other not in failed)]
+    if missing:
+        names = ", ".join(str(other) for other in missing)
+        log.error(
+            "%s of the sweep failed or did not finish: %s; python -m cvae.resume %s goes on",
+            "1 job" if len(missing) == 1 else f"{len(missing)} jobs",
+            names,
+            folder,
+        )
+        sys.exit(1)
+
+
+def stopped(folder: Path, interruption: Interrupted) -> Interrupted:
+    """What to raise in place of a job's interruption: it says how to go on with its sweep."""
+    if interruption.signum == signal.SIGUSR1:
+        requeue()
+    return Interrupted(interruption.signum, f"python -m cvae.resume {folder} goes on")

@@ -1,0 +1,262 @@
+"""Sweeps: their summary, their failures, and what is left of them when they are stopped."""
+
+import csv
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from conftest import TINY
+from cvae.errors import UserError
+from cvae.run import Run
+from folders import differences, results, step
+from warm import PATIENCE, Command, Warm, processes_with
+
+Sweep = Callable[..., Command]
+Resume = Callable[..., Command]
+Reference = Callable[..., Path]
+SHORT = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "network.hidden=[16]")
+SIZES = "model.latent_dim=2,3"
+
+
+@pytest.fixture
+def sweep(warm: Warm, mnist_root: str) -> Sweep:
+    """Starts a sweep of tiny runs in a folder."""
+
+    def start(folder: Path, *overrides: str, **options: Any) -> Command:
+        words = (
+            *last_of_each((*TINY, *overrides)),
+            f"data.root={mnist_root}",
+            f"hydra.sweep.dir={folder}",
+        )
+        return warm.start("cvae.train", "-m", *words, **options)
+
+    return start
+
+
+def last_of_each(words: Iterable[str]) -> list[str]:
+    """Each key's last override."""
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
+def lines(command: Command) -> list[str]:
+    return command.output.strip().splitlines()
+
+
+def finished(folder: Path) -> set[str]:
+    return {path.parent.name for path in folder.glob("*/metrics.json")}
+
+
+def test_a_job_that_fails_leaves_its_line_and_the_others_go_on(
+    sweep: Sweep, resume: Resume, tmp_path: Path
+) -> None:
+    command = sweep(tmp_path, *SHORT, "model.latent_dim=2,0,3").wait()
+    assert command.status == 1
+    assert f"1 job of the sweep failed or did not finish: {tmp_path}/1;" in lines(command)[-1]
+    assert finished(tmp_path) == {"0", "2"}
+    why = "model.latent_dim=0: Input should be greater than 0"
+    assert (tmp_path / "1" / "failure.txt").read_text() == f"{why}\n"
+    assert f"- failed: {tmp_path}/1: {why}" in (tmp_path / "comparison.md").read_text()
+    with (tmp_path / "averages.csv").open(newline="") as file:
+        rows = {row["model.latent_dim"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {"2", "3"}
+    assert float(rows["3"]["elbo"]) == results(tmp_path / "2")["test/elbo"]
+    assert (tmp_path / "sizes.png").is_file()
+    assert_hyperparameters(tmp_path / "2", {"model/latent_dim": 3, "objective/beta": 1})
+
+    before = (tmp_path / "0" / "metrics.json").stat().st_mtime_ns
+    command = resume(tmp_path)  # the failed one is tried again, and no other
+    assert command.status == 1
+    assert f"failed: {tmp_path}/1: {why}" in command.output
+    assert (tmp_path / "0" / "metrics.json").stat().st_mtime_ns == before
+
+
+def assert_hyperparameters(run: Path, expected: dict[str, float]) -> None:
+    """What TensorBoard's HParams shows of a run: settings and final numbers."""
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    settings = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert {name: settings[name].number_value for name in expected} == expected
+    assert settings["prior/_target_"].string_value == "cvae.models.learned_prior"
+    experiment = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    infos = plugin_data_pb2.HParamsPluginData.FromString(experiment).experiment.metric_infos
+    shown = {info.name.tag for info in infos}
+    for term in ("test/elbo", "test/reconstruction", "test/kl"):
+        assert term in shown
+        assert events.Scalars(term)[-1].value == pytest.approx(results(run)[term], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_word_that_does_not_exist_is_told_before_any_job_begins(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    command = sweep(tmp_path, *SHORT, "model=vae,vea").wait()
+    assert command.status == 1
+    assert "model=vea: 'vea' is not one of" in lines(command)[-1]
+    assert "Traceback" not in command.output
+    assert not list(tmp_path.glob("*/config.yaml"))
+
+
+HAPPENINGS = """
+import os
+from cvae.training.recorder import Recorder
+original = Recorder.on_train_epoch_end
+def happen(self, trainer, module):
+    original(self, trainer, module)
+    job = self.path.parent.name
+    if job == "0" and trainer.current_epoch == 1:
+        os.kill(os.getpid(), 9)
+    if job == "1":
+        raise ZeroDivisionError("a fault")
+Recorder.on_train_epoch_end = happen
+"""
+
+
+@pytest.mark.slow
+def test_killed_faulty_and_diverged_jobs_leave_the_others_and_are_run_again(
+    sweep: Sweep, resume: Resume, reference: Reference, tmp_path: Path
+) -> None:
+    command = sweep(tmp_path, "optimizer.lr=0.001,0.002,1e30,0.003", before=HAPPENINGS).wait()
+    assert command.status == 1
+    assert finished(tmp_path) == {"3"}
+    notes = {path.parent.name: path.read_text() for path in tmp_path.glob("*/failure.txt")}
+    assert notes.keys() == {"0", "1", "2"}
+    assert notes["0"] == "its process was killed (SIGKILL)\n"
+    assert notes["1"] == "ZeroDivisionError: a fault\n"
+    assert notes["2"].startswith("training diverged in epoch 1, step")
+    listed = [line for line in lines(command) if line.startswith("failed: ")]
+    assert listed == [f"failed: {tmp_path}/{job}: {notes[job].strip()}" for job in "012"]
+
+    assert resume(tmp_path).status == 1
+    assert finished(tmp_path) == {"0", "1", "3"}
+    assert [path.parent.name for path in tmp_path.glob("*/failure.txt")] == ["2"]
+    assert differences(reference(), tmp_path / "0") == []
+    assert differences(reference("optimizer.lr=0.002"), tmp_path / "1") == []
+
+
+STOPPED = """
+import os, time
+from cvae.training.recorder import Recorder
+original = Recorder.on_train_batch_end
+def stop(self, trainer, *arguments):
+    original(self, trainer, *arguments)
+    if self.path.parent.name == "0" and trainer.global_step == 30:
+        os.kill(os.getppid(), {})  # the sweep's own process
+        time.sleep(2)
+Recorder.on_train_batch_end = stop
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_was_stopped_is_resumed_from_its_folder(
+    sweep: Sweep, resume: Resume, reference: Reference, tmp_path: Path, signum: signal.Signals
+) -> None:
+    """The job that ran writes a checkpoint, and those that had not begun are known."""
+    command = sweep(tmp_path, SIZES, before=STOPPED.format(int(signum))).wait()
+    if signum == signal.SIGKILL:
+        assert command.status == -signum
+        wait_until_free(tmp_path / "0")
+    else:
+        assert command.status == 128 + signum
+        stopped = f"interrupted by {signum.name}: python -m cvae.resume {tmp_path} goes on"
+        assert stopped in lines(command)[-1]
+    assert step(tmp_path / "0") == 30
+    assert finished(tmp_path) == set()
+    assert (tmp_path / "1" / "config.yaml").is_file()
+    assert not (tmp_path / "1" / "checkpoints").exists()
+
+    command = resume(tmp_path)
+    assert command.status == 0, command.output
+    for job, size in (("0", 2), ("1", 3)):
+        assert differences(reference(f"model.latent_dim={size}"), tmp_path / job) == []
+    command = resume(tmp_path)
+    assert command.status == 1
+    assert f"{tmp_path} is finished: trainer.max_epochs=NUMBER" in lines(command)[-1]
+
+
+def wait_until_free(folder: Path) -> None:
+    """Until the process of a job whose sweep was killed has ended, too."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with Run(folder).hold():
+                return
+        except UserError:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_the_same_command_in_the_same_folder_goes_on_and_other_words_are_refused(
+    sweep: Sweep, reference: Reference, tmp_path: Path
+) -> None:
+    kill = HAPPENINGS.replace("raise ZeroDivisionError", "print")
+    assert sweep(tmp_path, SIZES, before=kill).wait().status == 1
+    before = (tmp_path / "1" / "metrics.json").stat().st_mtime_ns
+    command = sweep(tmp_path, SIZES).wait()
+    assert command.status == 0, command.output
+    assert (tmp_path / "1" / "metrics.json").stat().st_mtime_ns == before
+    assert differences(reference("model.latent_dim=2"), tmp_path / "0") == []
+    command = sweep(tmp_path, "model.latent_dim=4,3").wait()
+    assert f"{tmp_path}/0 holds a run" in command.output
+    assert step(tmp_path / "0") == 60
+
+
+@pytest.mark.slow
+def test_a_sweep_is_trained_for_longer(
+    sweep: Sweep, resume: Resume, reference: Reference, tmp_path: Path
+) -> None:
+    assert sweep(tmp_path, SIZES, "trainer.max_epochs=2").wait().status == 0
+    refused = resume(tmp_path, "optimizer.lr=1")
+    assert refused.status == 1
+    assert "optimizer.lr=1: a run goes on with its own config" in lines(refused)[-1]
+    command = resume(tmp_path, "trainer.max_epochs=3")
+    assert command.status == 0, command.output
+    assert differences(reference("model.latent_dim=3"), tmp_path / "1") == []
+
+
+@pytest.mark.slow
+def test_two_jobs_of_two_processes_are_two_jobs(sweep: Sweep, tmp_path: Path) -> None:
+    command = sweep(tmp_path, *SHORT, SIZES, "trainer=ddp_cpu").wait()
+    assert command.status == 0, command.output
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"0", "1"}
+    for job in "01":
+        assert results(tmp_path / job)["device"].startswith("2 x cpu")
+    assert command.output.count("training on 2 x cpu") == 2
+    assert not processes_with(str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_jobs_in_processes_of_other_launchers_fail_alone(
+    train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, launcher: str
+) -> None:
+    words = (*TINY, *SHORT, "model.latent_dim=2,0,3", f"hydra/launcher={launcher}")
+    result = train("-m", *last_of_each(words), f"hydra.sweep.dir={tmp_path}")
+    assert result.returncode == 1
+    assert f"1 job of the sweep failed or did not finish: {tmp_path}/1;" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert finished(tmp_path) == {"0", "2"}
+    why = "model.latent_dim=0: Input should be greater than 0"
+    assert f"failed: {tmp_path}/1: {why}" in result.stdout
+    if launcher == "joblib":  # which divides the cores among as many jobs
+        assert results(tmp_path / "0")["threads"] == 1
+
+
+@pytest.mark.slow
+def test_optuna_looks_for_the_largest_metric(sweep: Sweep, tmp_path: Path) -> None:
+    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=0")
+    ranges = ("model.latent_dim=choice(2,3)", "optimizer.lr=interval(0.001,0.1)")
+    command = sweep(tmp_path, *SHORT, *search, *ranges).wait()
+    assert command.status == 0, command.output
+    found = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    assert found["best_value"] == max(results(tmp_path / job)["best"] for job in "012")
