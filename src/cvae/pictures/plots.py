@@ -26,7 +26,7 @@ def plot_kl(latents: Latents, labels: Tensor) -> Figure:
     means, order = kl.mean(0).sort(descending=True)
     colours = [COLOUR if active else FAINT for active in latents.active[order]]
     left.bar(range(len(means)), means.tolist(), color=colours)
-    left.set_xlabel("latent dimension, sorted (grey: not active)")
+    left.set_xlabel("latent dimensions, the largest first (pale: not active)")
     left.set_ylabel("KL, nats")
     classes = labels.unique()
     right.bar(
@@ -36,6 +36,8 @@ def plot_kl(latents: Latents, labels: Tensor) -> Figure:
     )
     right.set_xticks(classes.tolist())
     right.set_xlabel("class")
+    left.set_title("KL(q(z|x,y) ‖ p(z|x)) of each dimension", fontsize="medium", loc="left")
+    right.set_title("of each class, all dimensions", fontsize="medium", loc="left")
     return plain(figure)
 
 
