@@ -17,7 +17,8 @@ from cvae.allowed import allow
 from cvae.build import check_targets
 from cvae.config import check_config
 from cvae.errors import UserError
-from cvae.run import Run, find
+from cvae.run import Run
+from cvae.runs import find
 from cvae.training.checks import check_trainer
 from warm import Command
 

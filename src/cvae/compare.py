@@ -15,7 +15,7 @@ from cvae.comparison.table import as_csv, averages, table, title
 from cvae.comparison.table import runs as table_of_runs
 from cvae.files import write_atomically
 from cvae.jobs import failures
-from cvae.run import OUTPUTS, find_all
+from cvae.runs import OUTPUTS, find_all
 
 PICTURE = "comparison.png"
 SIZES = "sizes.png"
@@ -43,13 +43,14 @@ def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
     resolved = {folder.resolve() for folder in failed}
     runs = [run for run in find_all(names) if run.folder.resolve() not in resolved]
     comparison = Comparison([read_row(run) for run in runs], keys, failed)
+    key = swept_key(comparison)
     contents = {
         PICTURE: draw(comparison),
         "averages.csv": averages(comparison).encode(),
         "comparison.csv": as_csv(comparison).encode(),
-        "comparison.md": _markdown(comparison).encode(),
+        "comparison.md": _markdown(comparison, key).encode(),
     }
-    if key := swept_key(comparison):
+    if key:
         contents[SIZES] = draw_sizes(comparison, key)
     for name, content in contents.items():
         write_atomically(out / name, content)
@@ -58,9 +59,8 @@ def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
     return "\n".join(plain)
 
 
-def _markdown(comparison: Comparison) -> str:
+def _markdown(comparison: Comparison, key: str | None) -> str:
     heading = title(comparison)
-    key = swept_key(comparison)
     parts = [
         "# Comparison",
         f"{heading[0].upper()}{heading[1:]}.",

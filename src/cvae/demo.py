@@ -10,10 +10,12 @@ import sys
 
 from cvae.command import run_command
 from cvae.data.source import Source
-from cvae.errors import Interrupted, UserError
+from cvae.errors import UserError
 from cvae.export import export
 from cvae.exporting.digits import digit_model
-from cvae.run import Run, find, newest_first
+from cvae.run import Run
+from cvae.runs import find, newest_first
+from cvae.training.signals import wait_for
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +36,9 @@ def can_be_a_page(run: Run) -> bool:
 def _train() -> None:
     """The main job, which tells by itself how it ended."""
     command = [sys.executable, "-m", "cvae.train"]
-    # a session of its own: a terminal's Ctrl-C comes here alone, and is passed on once
     with subprocess.Popen(command, start_new_session=True) as training:
-        try:
-            status = training.wait()
-        except Interrupted:
-            training.terminate()  # it writes a checkpoint first
-            training.wait()
-            raise
-    if status:
-        sys.exit(status)
+        if status := wait_for(training):
+            sys.exit(status)
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from cvae.allowed import allow
 from cvae.command import MISTAKES, log_mistake
-from cvae.run import Run, find_all
+from cvae.run import Run
+from cvae.runs import find_all
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvae.files import write_atomically
-from cvae.run import Run, find_all
+from cvae.run import Run
+from cvae.runs import find_all
 
 
 def announce(folder: Path) -> None:

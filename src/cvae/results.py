@@ -18,7 +18,8 @@ from cvae.config import parse
 from cvae.errors import UserError
 from cvae.files import read_json, write_atomically
 from cvae.published import DOCS, render
-from cvae.run import Run, find_all
+from cvae.run import Run
+from cvae.runs import find_all
 
 POINTS = 100  # of a learning curve
 LOCAL = ("data.root", "trainer.enable_progress_bar")  # overrides that say nothing of the run

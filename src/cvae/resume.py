@@ -9,7 +9,8 @@ from cvae.allowed import allow
 from cvae.command import log_to, run_command
 from cvae.errors import Interrupted, UserError
 from cvae.jobs import failures, is_sweep, jobs
-from cvae.run import Run, find
+from cvae.run import Run
+from cvae.runs import find
 from cvae.sweep import end_sweep, stopped
 from cvae.training.apart import apart
 from cvae.training.launch import is_first_process, launch

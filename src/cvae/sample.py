@@ -19,7 +19,7 @@ from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 from cvae.pictures.grid import samples
 from cvae.pictures.style import draw, png
-from cvae.run import find
+from cvae.runs import find
 
 log = logging.getLogger(__name__)
 DIGITS, IMAGES = "0123456789", "0,1,2,3,4,5,6,7,8,9"  # where nothing is asked for

@@ -17,7 +17,7 @@ from cvae.checkpoint import read_checkpoint, write_checkpoint
 from cvae.data.source import NUM_CLASSES, SHAPES, Arrays
 from cvae.errors import UserError
 from cvae.noise import Stream, generator
-from cvae.run import OUTPUTS
+from cvae.runs import OUTPUTS
 
 log = logging.getLogger(__name__)
 EPOCHS, BATCH, RATE = 6, 100, 3e-3

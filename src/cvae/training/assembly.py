@@ -11,7 +11,8 @@ from cvae.config import Config
 from cvae.densities import WithoutLatent
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
-from cvae.run import Run, find
+from cvae.run import Run
+from cvae.runs import find
 from cvae.training.callbacks import Bar
 from cvae.training.checkpoints import CheckpointFiles
 from cvae.training.module import Training

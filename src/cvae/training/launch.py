@@ -22,7 +22,7 @@ from cvae.errors import Interrupted, UserError
 from cvae.run import Run
 from cvae.training.checks import check_trainer
 from cvae.training.fit import fit, quieten
-from cvae.training.signals import requeue
+from cvae.training.signals import requeue, wait_for
 
 # What an outer launcher may have left behind, and a child's own launcher sets.
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -94,16 +94,12 @@ def _train_in_children(run: Run, processes: int) -> None:
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     run.failure.unlink(missing_ok=True)
     command = [sys.executable, "-m", "cvae.training.agent", str(processes), str(run.folder)]
-    # a session of its own: a terminal's Ctrl-C comes here alone, and is passed on once
     with subprocess.Popen(
         [*command, *packages()], env=environment, stdin=subprocess.PIPE, start_new_session=True
     ) as agent:
-        try:
-            status = agent.wait()
-        except BaseException:
-            agent.terminate()  # torchrun passes it on; the workers write a checkpoint and end
-            agent.wait()
-            raise
+        status = wait_for(
+            agent
+        )  # torchrun passes a signal on; the workers write a checkpoint and end
     if status:
         raise UserError(_take(run.failure) or f"training ended with status {status}")
 

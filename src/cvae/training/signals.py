@@ -22,6 +22,19 @@ def handle_signals(handler: Callable[[int, object], None]) -> None:
                 signal.signal(signum, handler)
 
 
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """The exit status of a process in a session of its own, where a terminal's Ctrl-C is not heard.
+
+    A signal that ends this process is passed on, as SIGTERM, and waited for.
+    """
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
 def end_with(descriptor: int) -> None:
     """Let SIGTERM come to this process when the one at a pipe's other end is gone."""
 
