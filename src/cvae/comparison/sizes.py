@@ -9,7 +9,7 @@ from matplotlib.figure import SubFigure
 
 from cvae.comparison.figures import TITLES, Entry, density, label, picture, plain_panel
 from cvae.comparison.groups import Comparison, Group
-from cvae.comparison.table import mean_and_deviation
+from cvae.comparison.table import mean_and_deviation, values_of
 
 SIZE = "model.latent_dim"
 WIDE = 8  # largest over smallest, from which on the axis is logarithmic
@@ -87,8 +87,7 @@ def draw_line(axes: Axes, line: Line, term: str, colour: str) -> None:
     """A term's means and deviations against the number."""
     points = []
     for number, group in sorted(line.groups.items()):
-        values = [row.metrics[term] for row in group.finished if term in row.metrics]
-        if values:
+        if values := values_of(group, term):
             mean, deviation = mean_and_deviation(values)
             points.append((number, mean, math.nan if deviation is None else deviation))
     if points:

@@ -73,7 +73,7 @@ def averages(comparison: Comparison) -> str:
         if group.finished:
             numbers = list[object]()
             for name in comparison.metrics:
-                values = _values(group, name)
+                values = values_of(group, name)
                 mean, deviation = mean_and_deviation(values) if values else ("", None)
                 numbers += [mean, "" if deviation is None else deviation, len(values)]
             writer.writerow([*group.values, len(group.finished), *numbers])
@@ -88,7 +88,7 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def _cell(group: Group, metric: str) -> str:
-    rows, values = group.finished, _values(group, metric)
+    rows, values = group.finished, values_of(group, metric)
     if not values:
         return ""
     mean, deviation = mean_and_deviation(values)
@@ -96,7 +96,8 @@ def _cell(group: Group, metric: str) -> str:
     return text if len(values) == len(rows) else f"{text} ({len(values)} of {len(rows)})"
 
 
-def _values(group: Group, metric: str) -> list[float]:
+def values_of(group: Group, metric: str) -> list[float]:
+    """A metric of a group's finished runs, of those that have it."""
     return [row.metrics[metric] for row in group.finished if metric in row.metrics]
 
 
