@@ -8,7 +8,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from cvae.data.module import Batch, ImageData, OrderedBatches, ShuffledBatches
+from cvae.data.base import Batch
+from cvae.data.batches import OrderedBatches, ShuffledBatches
+from cvae.data.module import ImageData
 from cvae.data.pixels import Binarize
 from cvae.data.source import MNIST, Arrays
 from cvae.data.views import Label

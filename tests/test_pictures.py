@@ -80,7 +80,7 @@ def examples(*shape: int) -> tuple[Tensor, Tensor]:
 def test_a_row_of_samples_is_one_noise_for_all_conditions(model: ConditionalVAE) -> None:
     x, y = examples(7)
     noise = torch.randn(4, 1, 12)
-    grid = samples(model, VIEW, VIEW.showcase(x), noise, y)
+    grid = samples(model, VIEW, VIEW.showcase(x), noise, {"truth": y})
     z, seen = read(grid.images)
     assert grid.images.shape == (4, CLASSES, 1, 28, 28)
     assert torch.equal(seen, torch.eye(CLASSES).expand(4, -1, -1))
@@ -99,7 +99,7 @@ def test_what_is_seen_and_the_truth_stand_around_samples_of_an_image() -> None:
             return Independent(Normal(mean, 1.0), 1)
 
     model = ConditionalVAE(nn.Identity(), StandardNormal(2), Ignorant(), 2)
-    grid = samples(model, view, x, torch.randn(4, 1, 2), y)
+    grid = samples(model, view, x, torch.randn(4, 1, 2), {"truth": y})
     assert grid.rows == ["x", "ε 1", "ε 2", "ε 3", "ε 4", "truth", "2 × std. deviation"]
     assert len(grid.images) == len(grid.rows)
     assert torch.equal(grid.images[0], view.condition(x))

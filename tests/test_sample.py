@@ -27,7 +27,7 @@ PITCH = round(TILE / 28) * (28 + GAP)  # from an image to the next
 
 
 def _given(x: Tensor) -> Conditions:
-    return Conditions(x, None, ())
+    return Conditions(x, {}, ())
 
 
 def _arrays(content: bytes) -> dict[str, Tensor]:

@@ -13,11 +13,14 @@ from cvae.errors import UserError
 
 ALLOWED = frozenset(
     {
+        "cvae.data.annotated.AnnotatedData",
+        "cvae.data.annotators.Annotators",
         "cvae.data.module.ImageData",
         "cvae.data.source.FashionMNIST",
         "cvae.data.source.MNIST",
         "cvae.data.views.Label",
         "cvae.data.views.Quadrants",
+        "cvae.data.views.Segmentation",
         "cvae.densities.BernoulliHead",
         "cvae.densities.ContinuousBernoulliHead",
         "cvae.densities.GaussianHead",

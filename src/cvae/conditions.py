@@ -1,6 +1,6 @@
 """Conditions that a user asks for: digits by name, or those of test images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,12 +16,12 @@ class Conditions(NamedTuple):
 
     Attributes:
         x: (B, …).
-        y: what x came with in the data, (B, …); None where x was made by name.
+        truths: by name, what x came with in the data, (B, …); none where x was made by name.
         names: one for each.
     """
 
     x: Tensor
-    y: Tensor | None
+    truths: Mapping[str, Tensor]
     names: Sequence[str]
 
 
@@ -34,10 +34,12 @@ def of_digits(view: View, digits: str) -> Conditions:
     if not (digits.isascii() and digits.isdigit()):
         raise UserError(f"--digits {digits}: one or more of 0 to 9, as in --digits 2026")
     if is_picture(view):
-        raise UserError("x is part of an image here, which no digit gives: use --images 0,1,2")
+        raise UserError(
+            "x is an image here or a part of one, which no digit gives: use --images 0,1,2"
+        )
     labels = torch.tensor([int(digit) for digit in digits])
     x, _ = view(torch.zeros(len(labels), *SHAPE, dtype=torch.uint8), labels)
-    return Conditions(x, None, digits)
+    return Conditions(x, {}, digits)
 
 
 def of_images(run: Run, images: str, root: str | None) -> Conditions:
@@ -56,4 +58,6 @@ def of_images(run: Run, images: str, root: str | None) -> Conditions:
     _, examples = split_of(run, "test", root)
     if not all(0 <= index < len(examples.y) for index in chosen):
         raise UserError(f"--images {images}: the test images are 0 to {len(examples.y) - 1}")
-    return Conditions(examples.x[chosen], examples.y[chosen], [f"#{index}" for index in chosen])
+    return Conditions(
+        examples.x[chosen], examples.truths(chosen), [f"#{index}" for index in chosen]
+    )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from cvae.command import run_command
+from cvae.data.module import ImageData
 from cvae.errors import UserError
 from cvae.evaluation.data import data_of
 from cvae.evaluation.judge import judge_of
@@ -51,6 +52,11 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
     """
     _check_packages()  # before the data are read, and a judge perhaps trained
     data = data_of(run, root)
+    if not isinstance(data, ImageData):
+        raise UserError(
+            f"{run.folder} draws no digits, and what its exported forms are worth is said by a "
+            "judge of digits"
+        )
     judge = judge_of(data.source.name, data.source.load(data.root))
     fidelity = Fidelity(run.load_model(), data.view, data.examples("test"), judge)
     checkpoint = fidelity.taken()

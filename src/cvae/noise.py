@@ -21,6 +21,10 @@ class Stream(IntEnum):
     GENERATION = 7
     AGGREGATE = 8
     SAMPLES = 9
+    ANSWER = 10  # of one of several annotators
+    FIXED_ANSWER = 11
+    IMAGE_NOISE = 12
+    REFERENCES = 13
 
 
 def generator(

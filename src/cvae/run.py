@@ -147,7 +147,8 @@ class Run:
     def density(self) -> str:
         """What the numbers of its likelihood on its pixels are, in words."""
         binary = self.part(Head, "likelihood").binary
-        return DENSITIES[binary, self.config["data"].get("binarize", "none") == "none"]
+        grey = self.config["data"].get("binarize", "none") == "none" and not self.view.mask
+        return DENSITIES[binary, grey]
 
     @property
     def begun(self) -> bool:

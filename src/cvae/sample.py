@@ -35,7 +35,7 @@ def picture(
     model: ConditionalVAE, view: View, given: Conditions, noise: Tensor, temperature: float
 ) -> bytes:
     """PNG: a row a sample, a column a condition; z = μ(x) + τ·σ(x)·ε."""
-    grid = samples(model, view, given.x, temperature * noise, given.y)
+    grid = samples(model, view, given.x, temperature * noise, given.truths)
     title = f"{grid.title}, τ = {temperature:g}"
     columns = given.names if model.conditional else ()
     return png(draw(replace(grid, title=title, columns=columns)))
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument(
         "--images",
         metavar="3,17",
-        help="test images whose x is taken, a column each (default where x is part of an image: "
+        help="test images whose x is taken, a column each (default where x is an image or a part of one: "
         "the first ten)",
     )
     parser.add_argument(

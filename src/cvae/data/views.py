@@ -1,12 +1,14 @@
 """Views: what of an image and its label is the condition x, and what is the modelled y."""
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import torch
+from annotated_types import Len
 from torch import Tensor
 from torch.nn import functional as F
 
 from cvae.data.source import NUM_CLASSES
+from cvae.ranges import Size
 
 SHAPE = (28, 28)  # of an image
 
@@ -18,13 +20,18 @@ class View(Protocol):
     Attributes:
         x_shape: of one condition.
         y_shape: of what is modelled of one example.
+        mask: whether y is 0 or 1 by its nature, whatever the pixels of the images are.
     """
 
     x_shape: tuple[int, ...]
     y_shape: tuple[int, ...]
+    mask: bool
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, H, W) and labels (B,), uint8, to x (B, *x_shape) and y (B, *y_shape)."""
+    def __call__(self, images: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, …, H, W) and what is beside them, uint8, to x (B, *x_shape), y (B, *y_shape).
+
+        Beside an image is its label, (B,), or what somebody drew of it, (B, H, W).
+        """
         ...
 
     def picture(self, x: Tensor, y: Tensor) -> Tensor:
@@ -41,7 +48,7 @@ class View(Protocol):
 
 
 def is_picture(view: View) -> bool:
-    """Whether x is part of an image, so that it can be seen, but neither named nor mixed."""
+    """Whether x is an image or a part of one: it can be seen, but neither named nor mixed."""
     return view.condition(torch.zeros(1, *view.x_shape)) is not None
 
 
@@ -55,6 +62,7 @@ class Label:
 
     x_shape = (NUM_CLASSES,)
     y_shape = (1, 28, 28)
+    mask = False
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 images (B, 28, 28) and labels (B,) to x (B, 10) and y (B, 1, 28, 28) in [0, 1]."""
@@ -91,6 +99,8 @@ class Quadrants:
         y_shape: of one example's missing pixels.
     """
 
+    mask = False
+
     def __init__(self, observed: Literal[1, 2, 3]) -> None:
         height, width = SHAPE
         rows, columns = torch.arange(height).unsqueeze(1), torch.arange(width)
@@ -118,3 +128,36 @@ class Quadrants:
     def condition(self, x: Tensor) -> Tensor:
         """The observed pixels, the missing ones half grey, (B, 1, 28, 28)."""
         return self.picture(x, x.new_full((len(x), *self.y_shape), 0.5))
+
+
+class Segmentation:
+    """x is an image, y the mask that somebody drew of it.
+
+    Args:
+        shape: channels, height and width of the images.
+
+    Attributes:
+        x_shape: of one image.
+        y_shape: of one mask.
+    """
+
+    mask = True
+
+    def __init__(self, shape: Annotated[list[Size], Len(3, 3)]) -> None:
+        self.x_shape, self.y_shape = tuple(shape), (1, *shape[1:])
+
+    def __call__(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images (B, C, H, W) and masks (B, H, W) of 0 and 1 to x in [0, 1] and y."""
+        return images.float() / 255, masks.unsqueeze(1).float()
+
+    def picture(self, x: Tensor, y: Tensor) -> Tensor:
+        """The mask, (…, 1, H, W)."""
+        return y
+
+    def showcase(self, x: Tensor) -> Tensor:
+        """The given conditions themselves."""
+        return x
+
+    def condition(self, x: Tensor) -> Tensor:
+        """The image in grey, (B, 1, H, W)."""
+        return x.mean(1, keepdim=True)

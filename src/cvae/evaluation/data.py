@@ -2,13 +2,12 @@
 
 from cvae.build import build
 from cvae.checkpoint import read_checkpoint
-from cvae.data.module import Examples, ImageData
-from cvae.data.source import SHAPES
+from cvae.data.base import Examples, InMemory
 from cvae.errors import UserError
 from cvae.run import Run
 
 
-def data_of(run: Run, root: str | None = None) -> ImageData:
+def data_of(run: Run, root: str | None = None) -> InMemory:
     """A run's data, read.
 
     Args:
@@ -20,22 +19,22 @@ def data_of(run: Run, root: str | None = None) -> ImageData:
             not in its checkpoint.
     """
     config = run.config["data"]
-    data: ImageData = build(config if root is None else {**config, "root": root}, "data")
+    data: InMemory = build(config if root is None else {**config, "root": root}, "data")
     data.prepare_data()
     data.setup()
     path = run.checkpoint(run.weights)
     record = read_checkpoint(path).get(type(data).__qualname__)
-    if not isinstance(record, dict) or not _tells_the_data(record.get("hashes")):
+    if not isinstance(record, dict) or not _tells_the_data(record.get("hashes"), data):
         raise UserError(f"{path} does not say which data it was trained on")
     data.load_state_dict(record)
     return data
 
 
-def _tells_the_data(hashes: object) -> bool:
-    return isinstance(hashes, dict) and hashes.keys() == set(SHAPES)
+def _tells_the_data(hashes: object, data: InMemory) -> bool:
+    return isinstance(hashes, dict) and hashes.keys() == data.hashes.keys()
 
 
-def split_of(run: Run, split: str, root: str | None = None) -> tuple[ImageData, Examples]:
+def split_of(run: Run, split: str, root: str | None = None) -> tuple[InMemory, Examples]:
     """A run's data, and the examples of its test or val.
 
     Args:

@@ -31,12 +31,13 @@ def show(folder: Path, pictures: Mapping[str, bytes], subject: Subject) -> None:
             pixels = imread(BytesIO(content))[..., :3]
             board.add_image(f"pictures/{name}", pixels, dataformats="HWC")
         if subject.model.latent_dim:
-            x, y, labels = (values[subject.some] for values in subject.data)
+            x, y, labels = (values[subject.some] for values in subject.data[:3])
             latents = subject.latents.of(subject.some)
+            names = subject.data.classes
             kl = latents.kl_per_dimension.sum(1)
             board.add_embedding(
                 latents.posterior_mean,
-                [(int(label), f"{nats:.2f}") for label, nats in zip(labels, kl, strict=True)],
+                [(names[label], f"{nats:.2f}") for label, nats in zip(labels, kl, strict=True)],
                 subject.view.picture(x, y),
                 tag="posterior_means",
                 metadata_header=["class", "KL"],

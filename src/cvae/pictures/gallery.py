@@ -42,8 +42,8 @@ SEEN = Need("the model ignores x", lambda subject: subject.model.conditional)
 
 
 def _conditions(subject: Subject) -> Figure:
-    x, y = subject.singles
-    return draw(samples(subject.model, subject.view, subject.view.showcase(x), subject.noise, y))
+    x, truths = subject.view.showcase(subject.singles[0]), subject.data.truths(subject.chosen[0])
+    return draw(samples(subject.model, subject.view, x, subject.noise, truths))
 
 
 def _reconstructions(subject: Subject) -> Figure:

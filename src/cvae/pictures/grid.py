@@ -1,6 +1,6 @@
 """Grids of images: what a model makes of z from its prior and from its posterior."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,19 +59,20 @@ def decoded(model: ConditionalVAE, view: View, x: Tensor, z: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def samples(
-    model: ConditionalVAE, view: View, x: Tensor, noise: Tensor, y: Tensor | None = None
+    model: ConditionalVAE, view: View, x: Tensor, noise: Tensor, truths: Mapping[str, Tensor]
 ) -> Grid:
     """A condition a column, a sample a row: the mean of p(y|x,z) for z from p(z|x).
 
-    Where x is an image, it and the first guess of y, if there is one, stand above the samples, and
-    below them the truth and the standard deviation at each pixel, doubled since ½ is the most.
+    Where x is an image, it, what it came with, and the first guess of y, if there is one, stand
+    above the samples, and below them their mean and their standard deviation at each pixel, doubled
+    since ½ is the most.
 
     Args:
         model: the composition, on the device of the others.
         view: puts x and y together.
         x: conditions, (B, …).
         noise: standard-normal ε, (R, 1, d) if a row is one noise for all, or (R, B, d).
-        y: what the conditions came with, (B, …), shown where they are images.
+        truths: by name, what the conditions came with, (B, …), shown where they are images.
     """
     drawn = view.picture(x, model.sample(x, noise.expand(-1, len(x), -1)).mean)
     name = "ε" if noise.shape[1] == 1 else "sample"
@@ -82,13 +83,15 @@ def samples(
             return Grid(drawn, "samples, z from p(z)")
         title = "samples, z from p(z|x)" if model.latent_dim else "the mean of p(y|x)"
         return Grid(drawn, title, names, [str(column) for column in range(len(x))])
-    above, below = {"x": given}, {} if y is None else {"truth": view.picture(x, y)}
+    above = {"x": given, **{name: view.picture(x, y) for name, y in truths.items()}}
+    below = {}
     if model.first_guess is not None:
         above["first guess"] = view.picture(x, model.first_guess(x).mean)
     if len(noise) > 1:
+        below["mean"] = drawn.mean(0)
         below["2 × std. deviation"] = 2 * drawn.std(0, correction=0)
     images = torch.stack([*above.values(), *drawn, *below.values()])
-    return Grid(images, "x, what is made of it, and the truth", [*above, *names, *below])
+    return Grid(images, "x, what it came with, and what is made of it", [*above, *names, *below])
 
 
 @torch.inference_mode()

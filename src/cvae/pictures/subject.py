@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cvae.data.module import Examples
+from cvae.data.base import Examples
 from cvae.data.views import View
 from cvae.evaluation.latents import Latents, latents
 from cvae.model import ConditionalVAE
@@ -45,10 +45,14 @@ class Subject:
         return conditions if self.model.conditional else conditions[:1]
 
     @cached_property
+    def chosen(self) -> Tensor:
+        """Positions of two examples of each class, (2, C)."""
+        return some_of_each(self.data.labels, 2, self.seed)
+
+    @property
     def pairs(self) -> tuple[Tensor, Tensor]:
         """x and y of two examples of each class, (2, C, …)."""
-        chosen = some_of_each(self.data.labels, 2, self.seed)
-        return self.data.x[chosen], self.data.y[chosen]
+        return self.data.x[self.chosen], self.data.y[self.chosen]
 
     @property
     def singles(self) -> tuple[Tensor, Tensor]:

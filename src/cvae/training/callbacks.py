@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid, save_image
 
-from cvae.data.module import ImageData
+from cvae.data.base import InMemory
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
@@ -92,7 +92,7 @@ class Pictures(Callback):
     @torch.no_grad()
     def draw(self, trainer: Trainer, pl_module: Any) -> dict[str, Tensor]:
         """Grids (3, H, W) in [0, 1]: examples over their reconstructions; samples from p(z|x)."""
-        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+        data: InMemory = trainer.datamodule  # type: ignore[attr-defined]
         model: ConditionalVAE = pl_module.model
         x, y = data.shown(pl_module.device)
         reconstructed = model.decoder(x, model.encoder(x, y).mean).mean
@@ -101,7 +101,7 @@ class Pictures(Callback):
         noise = noise_of_rows(model, SAMPLES_PER_CONDITION, len(conditions), draws).to(x.device)
         return {
             "reconstructions": _grid(torch.stack(rows)),
-            "samples": _grid(samples(model, data.view, conditions, noise, y).images),
+            "samples": _grid(samples(model, data.view, conditions, noise, {"truth": y}).images),
         }
 
 
@@ -113,7 +113,7 @@ class StartAtMean(Callback):
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if stage == "fit":
-            data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+            data: InMemory = trainer.datamodule  # type: ignore[attr-defined]
             pl_module.model.decoder.start_at(data.mean())
 
 
@@ -135,7 +135,7 @@ class EarlyStopping(lightning_callbacks.EarlyStopping):
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+        data: InMemory = trainer.datamodule  # type: ignore[attr-defined]
         if not data.has_validation or trainer.limit_val_batches == 0:
             raise UserError(
                 "callbacks=early_stopping needs validation data, which data.split=full and "

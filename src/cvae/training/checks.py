@@ -5,8 +5,7 @@ from typing import Any
 import torch
 
 from cvae.build import build, check_arguments
-from cvae.data.module import NUM_TRAIN, ImageData
-from cvae.data.source import SHAPES
+from cvae.data.base import InMemory
 from cvae.errors import UserError
 from cvae.run import Config
 
@@ -37,11 +36,12 @@ def check_trainer(config: Config) -> None:
     _check_validation(options, build(config["data"], "data"))
 
 
-def _check_validation(options: dict[str, Any], data: ImageData) -> None:
+def _check_validation(options: dict[str, Any], data: InMemory) -> None:
     """Refuse to validate every so many batches if there are fewer in an epoch."""
     every, limit = options["val_check_interval"], options["limit_train_batches"]
-    examples = NUM_TRAIN if data.has_validation else SHAPES["train-images-idx3-ubyte"][0]
-    batches = examples // data.batch_size
+    if data.num_train is None:
+        return  # Lightning will tell
+    batches = data.num_train // data.batch_size
     if limit is not None:
         batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
     if isinstance(every, int) and every > batches and options["check_val_every_n_epoch"]:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from cvae import __version__
 from cvae.build import build
 from cvae.checkpoint import read_checkpoint
-from cvae.data.module import ImageData
+from cvae.data.base import InMemory
 from cvae.errors import UserError
 from cvae.files import write_atomically
 from cvae.run import Run
@@ -61,7 +61,7 @@ def fit(run: Run) -> dict[str, Any]:
         UserError: the config or the data cannot be used.
     """
     quieten()
-    data: ImageData = build(run.config["data"], "data")
+    data: InMemory = build(run.config["data"], "data")
     seed_everything(data.seed, verbose=False)  # of the weights; noise has its own
     last = run.checkpoint("last")
     begun = read_checkpoint(last) if last.is_file() else None

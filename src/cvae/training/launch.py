@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasti
 
 from cvae.allowed import packages
 from cvae.build import build
-from cvae.data.module import ImageData
+from cvae.data.base import InMemory
 from cvae.errors import Interrupted, UserError
 from cvae.run import Run
 from cvae.training.checks import check_trainer
@@ -81,7 +81,7 @@ def is_one_of_several() -> bool:
 
 def _train_in_children(run: Run, processes: int) -> None:
     run.build_model()  # a mistake is told once here, not by each process
-    data: ImageData = build(run.config["data"], "data")
+    data: InMemory = build(run.config["data"], "data")
     data.prepare_data()
     data.setup()
     data.check_division(processes)

@@ -1,0 +1,150 @@
+"""Images of which several annotators drew a mask each: training sees one of them at a time."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from cvae.data.base import NUM_SHOWN, Examples, InMemory, dataset
+from cvae.data.views import View
+from cvae.errors import UserError
+from cvae.noise import Stream, generator, rank_slice
+from cvae.ranges import Seed, Size, Text
+
+
+class Split(NamedTuple):
+    """A part of the data.
+
+    Attributes:
+        images: (N, C, H, W), uint8.
+        references: what each annotator drew, (N, A, H, W), uint8, 0 or 1.
+        probabilities: that each is the one who answers, (N, A), adding up to one.
+    """
+
+    images: Tensor
+    references: Tensor
+    probabilities: Tensor
+
+
+class Splits(NamedTuple):
+    """Train, test and, if there is one, val; the annotators' names; what the data are."""
+
+    splits: Mapping[str, Split]
+    names: Sequence[str]
+    record: dict[str, str]
+
+
+class AnnotatedSource(Protocol):
+    """Where images and references come from.
+
+    Attributes:
+        has_validation: whether there is a val.
+        num_train: how many training examples there are; None if only the files can tell.
+    """
+
+    @property
+    def has_validation(self) -> bool: ...
+
+    @property
+    def num_train(self) -> int | None: ...
+
+    def prepare(self, root: str | None) -> None:
+        """Fetch what is missing."""
+        ...
+
+    def load(self, root: str | None) -> Splits:
+        """All of it; raises `UserError` if it is not there, or not as it should be."""
+        ...
+
+
+class AnnotatedData(InMemory):
+    """x is an image, y what one of several annotators drew of it.
+
+    A training step draws who answers, with the annotators' probabilities. Validation and test have
+    one draw that is the same in every run, and all references beside it.
+
+    Args:
+        source: of images and references.
+        view: what is x and what is y.
+        batch_size: examples of a training step, over all processes together.
+        seed: of the order of the examples and of the draws of training.
+        root: a folder of files; None lets the source choose.
+    """
+
+    def __init__(
+        self,
+        source: AnnotatedSource,
+        view: View,
+        batch_size: Size,
+        seed: Seed = 0,
+        root: Text | None = None,
+    ) -> None:
+        super().__init__(view, batch_size, seed)
+        self.source, self.root = source, root
+        self.names: Sequence[str] = ()
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether anything is held out for validation."""
+        return self.source.has_validation
+
+    @property
+    def num_train(self) -> int | None:
+        """How many training examples there are; None if only the files can tell."""
+        return self.source.num_train
+
+    def prepare_data(self) -> None:
+        """Fetch the files, in one process alone."""
+        self.source.prepare(self.root)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the files, and draw who answers in validation and test."""
+        if self.datasets:
+            return
+        splits, self.names, self.record = self.source.load(self.root)
+        for part, (name, split) in enumerate(splits.items()):
+            self._check_shape(name, split)
+            uniform = torch.rand(len(split.images), generator=generator(Stream.FIXED_ANSWER, part))
+            self.datasets[name] = dataset(*split, answering(split.probabilities, uniform))
+        self.check_size()
+        *shown, _ = self.datasets["val" if self.has_validation else "train"][:NUM_SHOWN]
+        self.of_shown = shown
+
+    def examples(self, split: str) -> Examples:
+        """All of train, val or test, in memory, with the annotators who answer there."""
+        *tensors, _ = self.datasets[split].tensors
+        _, references, _, answers = tensors
+        return Examples(*self.see(tensors), answers, self.names, references.unsqueeze(2))
+
+    def probabilities(self, split: str) -> Tensor:
+        """How often each annotator answers, (N, A)."""
+        return self.datasets[split].tensors[2]
+
+    def see(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Images, and what the annotators who answer drew, to x and y through the view."""
+        images, references, _, answers = tensors
+        return self.view(images, references[torch.arange(len(answers)), answers])
+
+    def redraw(self, tensors: Sequence[Tensor], step: int) -> Sequence[Tensor]:
+        """Let annotators answer by this rank's share of the step's global draws."""
+        images, references, probabilities, _ = tensors
+        draws = generator(Stream.ANSWER, self.seed, step, device=images.device)
+        uniform = torch.rand(self.batch_size, device=images.device, generator=draws)
+        answers = answering(probabilities, rank_slice(uniform, *self.rank))
+        return images, references, probabilities, answers
+
+    def _check_shape(self, name: str, split: Split) -> None:
+        if tuple(split.images.shape[1:]) != tuple(self.view.x_shape):
+            channels, *sides = split.images.shape[1:]
+            raise UserError(
+                f"the images of {name} have {channels} channels of {'x'.join(map(str, sides))} "
+                f"pixels: give data.view.shape=[{channels},{','.join(map(str, sides))}]"
+            )
+
+
+def answering(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Who answers, (B,): the first whose cumulative probability, of (B, A), is above u, (B,)."""
+    above = probabilities.cumsum(1) > uniform.unsqueeze(1)
+    above[:, -1] = True  # rounding may leave the sum below one
+    return above.int().argmax(1)

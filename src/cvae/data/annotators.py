@@ -1,0 +1,114 @@
+"""Annotators of MNIST by rule: which x they see, what each draws, who answers how often."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from annotated_types import Len
+from scipy import ndimage
+from torch import Generator, Tensor
+
+from cvae.data.annotated import Split, Splits
+from cvae.data.habits import HABITS, slant
+from cvae.data.source import NUM_TRAIN, Source
+from cvae.errors import UserError
+from cvae.noise import Stream, generator
+from cvae.ranges import NonNegative
+
+AT_ONCE = 10_000  # digits, to bound the memory
+UPRIGHT, SPREAD = 0.16, 0.3  # median and standard deviation of the slant of MNIST's digits
+TILT: Mapping[str, float] = {"thin": 1.0, "thick": -1.0}
+Habit = Literal["faithful", "thin", "thick", "fractured"]
+Who = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def always(weights: Tensor, tilt: Tensor, digits: Tensor) -> Tensor:
+    """The annotators' probabilities p_a, the same for every digit, (N, A)."""
+    return (weights / weights.sum()).expand(len(digits), -1)
+
+
+def by_slant(weights: Tensor, tilt: Tensor, digits: Tensor) -> Tensor:
+    """p_a(x) ∝ p_a exp(c_a s) with the standardised slant s, within ±2: who leans is drawn thin.
+
+    c is 1 for thin, −1 for thick and 0 for the others.
+    """
+    s = ((slant(digits) - UPRIGHT) / SPREAD).clamp(-2, 2)
+    return (weights.log() + s.unsqueeze(1) * tilt).softmax(1)
+
+
+STYLES: Mapping[str, Who] = {"always": always, "by_slant": by_slant}
+
+
+class Annotators:
+    """Noisy, blurred digits, and the masks that simulated annotators draw of them.
+
+    Args:
+        digits: whose masks these are.
+        annotators: who there are.
+        probabilities: how often each answers; of those there are, they are made to add up to one.
+        style: always (the same for every digit) or by_slant (who leans is drawn thin more often,
+            who stands is drawn thick).
+        blur: standard deviation of a Gaussian that x is blurred with, pixels.
+        noise: standard deviation of what is added to x then, of the range [0, 1].
+
+    Raises:
+        UserError: an annotator comes twice, has no probability, or none of them ever answers.
+    """
+
+    has_validation = True
+    num_train = NUM_TRAIN
+
+    def __init__(
+        self,
+        digits: Source,
+        annotators: Annotated[list[Habit], Len(1)],
+        probabilities: dict[Habit, NonNegative],
+        style: Literal["always", "by_slant"],
+        blur: NonNegative,
+        noise: NonNegative,
+    ) -> None:
+        if len(set(annotators)) < len(annotators):
+            raise UserError(f"data.annotators={annotators}: one of them comes twice")
+        if missing := [name for name in annotators if not probabilities.get(name)]:
+            raise UserError(f"data.probabilities.{missing[0]}: above 0, or leave {missing[0]} out")
+        self.digits, self.names = digits, list(annotators)
+        self.weights = torch.tensor([probabilities[name] for name in annotators])
+        self.tilt = torch.tensor([TILT.get(name, 0.0) for name in annotators])
+        self.style, self.blur, self.noise = STYLES[style], blur, noise
+
+    def prepare(self, root: str | None) -> None:
+        """Fetch the digits, if they are not there."""
+        self.digits.prepare(root)
+
+    def load(self, root: str | None) -> Splits:
+        """Read the digits and let the annotators draw, which takes some ten seconds.
+
+        Raises:
+            UserError: a file is missing, altered, cut short or of another shape.
+        """
+        arrays = self.digits.load(root)
+        train = arrays.train_images
+        parts = {
+            "train": train[: self.num_train],
+            "val": train[self.num_train :],
+            "test": arrays.test_images,
+        }
+        splits = {
+            name: self._split(part, place) for place, (name, part) in enumerate(parts.items())
+        }
+        return Splits(splits, self.names, arrays.record)
+
+    def _split(self, digits: Tensor, place: int) -> Split:
+        draws = generator(Stream.IMAGE_NOISE, place)
+        parts = [self._some(some, draws) for some in digits.split(AT_ONCE)]
+        return Split(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _some(self, digits: Tensor, draws: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        blurred = ndimage.gaussian_filter(
+            digits.numpy() / np.float32(255), (0, self.blur, self.blur)
+        )
+        x = torch.from_numpy(blurred) + self.noise * torch.randn(digits.shape, generator=draws)
+        seen = (x.clamp(0, 1) * 255).round().to(torch.uint8).unsqueeze(1)
+        masks = np.stack([HABITS[name](digits) for name in self.names], 1).astype(np.uint8)
+        return seen, torch.from_numpy(masks), self.style(self.weights, self.tilt, digits).float()
