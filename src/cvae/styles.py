@@ -1,0 +1,148 @@
+"""Which reference a sample is like, and how often: metrics of styles.
+
+A style is the index of a reference, 0 … A − 1, for example the number of an annotator. Shapes are
+those of `cvae.spread`. A reference of probability zero is a candidate too: to draw it is a mistake
+that should be seen.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+from cvae.errors import UserError
+from cvae.masks import iou, rounded
+from cvae.spread import Spread
+
+STYLE_IOU = 0.5  # above it, two masks share more pixels than they differ in
+NUM_BINS = 5
+FEW = 0.01  # the share of examples below which a bin's difference is mostly noise
+
+
+def styles(samples: Tensor, references: Tensor, threshold: float = STYLE_IOU) -> Tensor:
+    """The style of each sample: its nearest reference, argmaxₐ IoU(s, yₐ), ties to the first.
+
+    Args:
+        samples: boolean masks, (B, N, …).
+        references: boolean masks, (B, A, …).
+        threshold: an IoU that has to be exceeded.
+
+    Returns:
+        (B, N) of int64; −1 where no reference is near enough.
+    """
+    overlaps = iou(samples, references)
+    return torch.where(overlaps.amax(2) > threshold, overlaps.argmax(2), -1)
+
+
+def nearest(samples: Tensor, references: Tensor, threshold: float) -> Tensor:
+    """Whether a sample has a style, (B, N, A); each of several that are equally near counts."""
+    overlaps = iou(samples, references)
+    best = overlaps.amax(2, keepdim=True)
+    return (overlaps == best) & (best > threshold)
+
+
+def shares(
+    samples: Tensor, references: Tensor, probabilities: Tensor, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """The share of the samples that have each style, (B, A), and that have none, (B,).
+
+    A sample as near to several references is divided among them as their probabilities are: two
+    references that are the same mask are then drawn as often as they should be.
+    """
+    near = nearest(samples, references, threshold)
+    tiny = torch.finfo(torch.float64).tiny  # divides equally where all of them are impossible
+    parts = near * (probabilities.double() + tiny)[:, None]
+    divided = parts / parts.sum(2, keepdim=True).clamp(min=tiny)
+    return divided.mean(1), (~near.any(2)).double().mean(1)
+
+
+def style_recall(
+    samples: Tensor, references: Tensor, probabilities: Tensor, threshold: float
+) -> Tensor:
+    """The share of possible styles that are found, (B,); see `StyleRecall`."""
+    found = nearest(samples, references, threshold).any(1)
+    possible = probabilities > 0
+    return (found & possible).sum(1).double() / possible.sum(1)
+
+
+class StyleRecall(Spread):
+    """The share of an example's styles with pₐ > 0 that at least one of its N samples has.
+
+    A sample as near to several references finds them all. The oracle finds style a with
+    probability 1 − (1 − pₐ)ᴺ, so 1 may be out of reach.
+
+    Args:
+        threshold: the IoU with its reference that a sample has to exceed.
+    """
+
+    def __init__(self, threshold: float = STYLE_IOU) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def values(self, samples: Tensor, references: Tensor, probabilities: Tensor) -> Tensor:
+        return style_recall(samples, references, probabilities, self.threshold)
+
+
+class StyleFrequencies(Metric):
+    """How often each style is drawn, beside how often it should be.
+
+    The examples are put into bins by pₐ, for each style a: [0, 0.2), … [0.8, 1]. Sums over a bin
+    are in float64, as those of `Moments` are. `compute` returns
+
+    - `expected`, `observed` (A,): the means over all examples of pₐ and of the share of samples
+      that have style a,
+    - `none` (): the mean share of samples without a style,
+    - `counts`, `expected_per_bin`, `observed_per_bin` (A, 5): the examples in each bin and the two
+      means over them, NaN where there are none,
+    - `largest_error` (): max |observed − expected| over the bins of all styles that hold 1 % of the
+      examples or more. Noise alone keeps it above 0: compare it with the oracle's.
+
+    Args:
+        threshold: the IoU with its reference that a sample has to exceed.
+        num_styles: A.
+
+    Raises:
+        UserError: at `update`, another number of references.
+    """
+
+    full_state_update = False
+    counts: Tensor
+    expected: Tensor
+    observed: Tensor
+    none: Tensor
+
+    def __init__(self, threshold: float, num_styles: int) -> None:
+        super().__init__()
+        self.threshold, self.num_styles = threshold, num_styles
+        zeros = torch.zeros(num_styles, NUM_BINS, dtype=torch.float64)
+        for name in ("counts", "expected", "observed"):
+            self.add_state(name, zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("none", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, samples: Tensor, references: Tensor, probabilities: Tensor) -> None:
+        if references.shape[1] != self.num_styles:
+            raise UserError(
+                f"num_styles={self.num_styles}, but of {references.shape[1]} references"
+            )
+        share, none = shares(samples, references, probabilities, self.threshold)
+        bins = rounded(probabilities.double() * NUM_BINS).long().clamp(max=NUM_BINS - 1)
+        members = F.one_hot(bins, NUM_BINS).double()
+        self.counts += members.sum(0)
+        self.expected += (members * probabilities[..., None]).sum(0)
+        self.observed += (members * share[..., None]).sum(0)
+        self.none += none.sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        examples = self.counts.sum(1)
+        expected, observed = self.expected / self.counts, self.observed / self.counts
+        enough = self.counts >= FEW * examples[:, None]
+        errors = (observed - expected).abs()
+        return {
+            "expected": self.expected.sum(1) / examples,
+            "observed": self.observed.sum(1) / examples,
+            "none": self.none / examples[0],
+            "counts": self.counts,
+            "expected_per_bin": expected,
+            "observed_per_bin": observed,
+            "largest_error": errors.where(enough, 0.0).max(),
+        }
