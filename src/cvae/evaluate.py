@@ -7,18 +7,15 @@ from typing import Any
 import torch
 
 from cvae.command import run_command
-from cvae.data.module import Examples, ImageData
 from cvae.errors import UserError
 from cvae.evaluation.bounds import bounds
 from cvae.evaluation.data import split_of
+from cvae.evaluation.drawn import drawn
 from cvae.evaluation.evidence import shape_of_chunk
-from cvae.evaluation.generation import Generation, sampled_pictures
-from cvae.evaluation.judge import judge_of, pictures
 from cvae.evaluation.report import table
 from cvae.files import write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read, with_split
-from cvae.model import ConditionalVAE
-from cvae.pictures.gallery import drawn
+from cvae.pictures import gallery
 from cvae.pictures.subject import Subject
 from cvae.run import Run
 
@@ -53,7 +50,7 @@ def evaluate(
     model = run.load_model().to(device)
     data, examples = split_of(run, split, root)
     x, y = examples.x.to(device), examples.y.to(device)
-    subject = Subject(model, data.view, Examples(x, y, examples.labels), seed)
+    subject = Subject(model, data.view, examples._replace(x=x, y=y), seed)
     use = subject.latents
     results: dict[str, Any] = {
         "name": run.config["name"],
@@ -66,26 +63,15 @@ def evaluate(
         "device": _name(device),
         **bounds(model, x, y, use.kl_per_dimension.sum(1), num_samples, seed),
         "latent": use.numbers(examples.labels, seed),
-        "judge": _generation(model, data, examples, split, seed),
+        **drawn(data, model, examples, split, seed),
         "data": data.record,
     }
     if split == "test":
-        for name, picture in drawn(subject, PICTURED):
+        for name, picture in gallery.drawn(subject, PICTURED):
             write_atomically(run.folder / "pictures" / f"{name}.png", picture)
     path = run.evaluation if split == "test" else run.folder / "evaluation_val.json"
     write_atomically(path, json.dumps(results, indent=2).encode())
     return results
-
-
-def _generation(
-    model: ConditionalVAE, data: ImageData, examples: Examples, split: str, seed: int
-) -> dict[str, Any]:
-    arrays = data.source.load(data.root)
-    judge = judge_of(data.source.name, arrays)
-    images = arrays.test_images if split == "test" else arrays.train_images[-len(examples.y) :]
-    device = next(model.parameters()).device
-    sampled = sampled_pictures(model, data.view, examples.x.to(device), seed)
-    return Generation(judge, sampled, pictures(images), examples.labels).numbers()
 
 
 def main() -> None:

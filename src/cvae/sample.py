@@ -84,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument(
         "--images",
         metavar="3,17",
-        help="test images whose x is taken, a column each (default where x is an image or a part of one: "
-        "the first ten)",
+        help="test images whose x is taken, a column each (default where x is an image or a part "
+        "of one: the first ten)",
     )
     parser.add_argument(
         "--num-samples", type=int, default=8, metavar="K", help="rows, a sample each (default 8)"

@@ -43,7 +43,7 @@ class Examples(NamedTuple):
     references: Tensor | None = None
 
     def truths(self, chosen: Sequence[int] | Tensor) -> dict[str, Tensor]:
-        """By name, what some conditions came with: y, or what each annotator drew, (B, *y_shape)."""
+        """What some conditions came with: y, or what each annotator drew, (B, *y_shape)."""
         if self.references is None:
             return {"truth": self.y[chosen]}
         drawn = self.references[chosen].to(self.y).unbind(1)

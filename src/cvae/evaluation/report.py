@@ -6,6 +6,13 @@ from typing import Any
 from tabulate import tabulate
 
 Row = tuple[str, str, str]
+SPREAD = (  # of 16 samples against the references
+    ("GED²", "ged2", 4),
+    ("GED² with the diagonal", "ged2_with_diagonal", 4),
+    ("IoU, matched one to one", "hungarian_iou", 3),
+    ("styles found in the samples", "style_recall", 3),
+    ("Dice of the majorities", "majority_dice", 3),
+)
 CONVERGED = 1.0  # nats between the estimates from K/10 and K samples
 
 
@@ -15,7 +22,7 @@ def table(results: Mapping[str, Any]) -> str:
         f"{results['split']} data, {results['examples']:,} examples, {results['weights']} weights, "
         "nats an example ± standard error over the data",
         f"({results['density']})",
-        tabulate([*_bounds(results), *_latents(results), *_generation(results)], tablefmt="plain"),
+        tabulate([*_bounds(results), *_latents(results), *_drawn(results)], tablefmt="plain"),
     ]
     speed = results["speed"]
     lines.append(
@@ -58,8 +65,45 @@ def _latents(results: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _generation(results: Mapping[str, Any]) -> list[Row]:
-    judge = results["judge"]
+def _drawn(results: Mapping[str, Any]) -> list[Row]:
+    kinds = {"judge": _judged, "references": _against_references}
+    return [row for kind, rows in kinds.items() if kind in results for row in rows(results[kind])]
+
+
+def _against_references(numbers: Mapping[str, Any]) -> list[Row]:
+    best = numbers["oracle"]
+    rows = [
+        (
+            name,
+            f"{numbers[key]['mean']:.{digits}f} ± {numbers[key]['standard_error']:.{digits}f}",
+            f"samples of the references themselves {best[key]['mean']:.{digits}f}",
+        )
+        for name, key, digits in SPREAD
+    ]
+    styles, shares = (
+        numbers["styles"],
+        zip(
+            numbers["annotators"],
+            numbers["styles"]["observed"],
+            numbers["styles"]["expected"],
+            strict=True,
+        ),
+    )
+    rows += [
+        (f"drawn like {name}", f"{observed:.1%}", f"the annotator answers {expected:.1%}")
+        for name, observed, expected in shares
+    ]
+    rows.append(
+        ("drawn like nobody", f"{styles['none']:.1%}", f"IoU {numbers['style_iou']} or less")
+    )
+    error = (
+        f"{styles['largest_error']:.3f}",
+        f"of the references {best['styles']['largest_error']:.3f}",
+    )
+    return [*rows, ("largest error of a style's frequency", *error)]
+
+
+def _judged(judge: Mapping[str, Any]) -> list[Row]:
     digits = judge["per_digit"].items()
     worst, least = min(digits, key=lambda item: item[1]["accuracy"])
     sampled, real = (

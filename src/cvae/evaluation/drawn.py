@@ -1,0 +1,50 @@
+"""What a model draws, measured by what its data are: digits by a judge, masks by references."""
+
+from functools import singledispatch
+from typing import Any
+
+from cvae.data.annotated import AnnotatedData
+from cvae.data.base import Examples, InMemory
+from cvae.data.module import ImageData
+from cvae.evaluation.generation import Generation, sampled_pictures
+from cvae.evaluation.judge import judge_of, pictures
+from cvae.evaluation.references import against_references
+from cvae.model import ConditionalVAE
+
+
+@singledispatch
+def drawn(
+    data: InMemory, model: ConditionalVAE, examples: Examples, split: str, seed: int
+) -> dict[str, Any]:
+    """Numbers of a model's samples, by a name for their kind.
+
+    Args:
+        data: of the run.
+        model: on some device.
+        examples: of the split.
+        split: test or val.
+        seed: of all draws.
+    """
+    raise NotImplementedError(f"nothing says how samples of {type(data).__name__} are measured")
+
+
+@drawn.register
+def _(
+    data: ImageData, model: ConditionalVAE, examples: Examples, split: str, seed: int
+) -> dict[str, Any]:
+    arrays = data.source.load(data.root)
+    judge = judge_of(data.source.name, arrays)
+    images = arrays.test_images if split == "test" else arrays.train_images[-len(examples.y) :]
+    device = next(model.parameters()).device
+    sampled = sampled_pictures(model, data.view, examples.x.to(device), seed)
+    return {"judge": Generation(judge, sampled, pictures(images), examples.labels).numbers()}
+
+
+@drawn.register
+def _(
+    data: AnnotatedData, model: ConditionalVAE, examples: Examples, split: str, seed: int
+) -> dict[str, Any]:
+    assert examples.references is not None
+    x = examples.x.to(next(model.parameters()).device)
+    truth = examples.references, data.probabilities(split)
+    return {"references": against_references(model, x, *truth, data.names, seed)}

@@ -1,0 +1,99 @@
+"""Do a model's samples spread as several references for the same input do?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cvae.metrics import Moments
+from cvae.model import ConditionalVAE
+from cvae.noise import Stream, generator
+from cvae.spread import (
+    GeneralizedEnergyDistance,
+    HungarianIoU,
+    MajorityDice,
+    Spread,
+    oracle,
+)
+from cvae.styles import STYLE_IOU, StyleFrequencies, StyleRecall
+
+NUM_SAMPLES = 16  # of each input, as Kohl et al. 2018 have
+BATCH = 100  # inputs, to bound the memory
+
+
+@torch.inference_mode()
+def sampled_masks(model: ConditionalVAE, x: Tensor, seed: int) -> Tensor:
+    """Masks p(y=1|x,z) > ½ for z from p(z|x), (N, 16, *y_shape) of bool, on the CPU.
+
+    Args:
+        model: the composition, on the device of x.
+        x: the conditions, (N, …).
+        seed: of z.
+    """
+    masks = []
+    for place, some in enumerate(tqdm(x.split(BATCH), desc="masks", unit_scale=BATCH, unit="x")):
+        draws = generator(Stream.GENERATION, seed, place, device=x.device)
+        shape = (NUM_SAMPLES, len(some), model.latent_dim)
+        means = model.sample(some, torch.randn(shape, device=x.device, generator=draws)).mean
+        masks.append((means > 0.5).transpose(0, 1).cpu())
+    return torch.cat(masks)
+
+
+def spread(samples: Tensor, references: Tensor, probabilities: Tensor) -> dict[str, Any]:
+    """All metrics of samples against references, with standard errors over the examples.
+
+    Args:
+        samples: masks, (N, S, …) of bool.
+        references: what each annotator drew, (N, A, …) of bool.
+        probabilities: of each annotator, (N, A).
+    """
+    metrics: dict[str, Spread] = {
+        "ged2": GeneralizedEnergyDistance(diagonal=False),
+        "ged2_with_diagonal": GeneralizedEnergyDistance(diagonal=True),
+        "hungarian_iou": HungarianIoU(),
+        "style_recall": StyleRecall(),
+        "majority_dice": MajorityDice(),
+    }
+    frequencies = StyleFrequencies(STYLE_IOU, references.shape[1])
+    parts = (tensor.split(BATCH) for tensor in (samples, references, probabilities))
+    for part in zip(*parts, strict=True):
+        for metric in (*metrics.values(), frequencies):
+            metric.update(*part)
+    numbers = {name: _mean_and_error(metric) for name, metric in metrics.items()}
+    return {**numbers, "styles": {name: n.tolist() for name, n in frequencies.compute().items()}}
+
+
+def against_references(
+    model: ConditionalVAE,
+    x: Tensor,
+    references: Tensor,
+    probabilities: Tensor,
+    names: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """The spread of a model's samples, and of an oracle's, who draws from the references.
+
+    Args:
+        model: the composition, on the device of x.
+        x: the conditions, (N, …).
+        references: what each annotator drew, (N, A, *y_shape), 0 or 1.
+        probabilities: of each annotator, (N, A).
+        names: of the annotators.
+        seed: of all draws.
+    """
+    truth = references.bool().cpu(), probabilities.cpu()
+    best = oracle(*truth, NUM_SAMPLES, generator(Stream.REFERENCES, seed))
+    return {
+        "num_samples": NUM_SAMPLES,
+        "style_iou": STYLE_IOU,
+        "annotators": list(names),
+        **spread(sampled_masks(model, x, seed), *truth),
+        "oracle": spread(best, *truth),
+    }
+
+
+def _mean_and_error(metric: Moments) -> dict[str, float]:
+    found = metric.compute()
+    return {name: found[name].item() for name in ("mean", "standard_error")}
