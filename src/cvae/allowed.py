@@ -15,6 +15,7 @@ ALLOWED = frozenset(
     {
         "cvae.data.annotated.AnnotatedData",
         "cvae.data.annotators.Annotators",
+        "cvae.data.folder.ReferenceFolder",
         "cvae.data.module.ImageData",
         "cvae.data.source.FashionMNIST",
         "cvae.data.source.MNIST",

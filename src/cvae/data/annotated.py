@@ -39,15 +39,15 @@ class AnnotatedSource(Protocol):
     """Where images and references come from.
 
     Attributes:
-        has_validation: whether there is a val.
         num_train: how many training examples there are; None if only the files can tell.
     """
 
     @property
-    def has_validation(self) -> bool: ...
-
-    @property
     def num_train(self) -> int | None: ...
+
+    def has_validation(self, root: str | None) -> bool:
+        """Whether there is a val."""
+        ...
 
     def prepare(self, root: str | None) -> None:
         """Fetch what is missing."""
@@ -87,7 +87,7 @@ class AnnotatedData(InMemory):
     @property
     def has_validation(self) -> bool:
         """Whether anything is held out for validation."""
-        return self.source.has_validation
+        return self.source.has_validation(self.root)
 
     @property
     def num_train(self) -> int | None:

@@ -80,27 +80,17 @@ def _against_references(numbers: Mapping[str, Any]) -> list[Row]:
         )
         for name, key, digits in SPREAD
     ]
-    styles, shares = (
-        numbers["styles"],
-        zip(
-            numbers["annotators"],
-            numbers["styles"]["observed"],
-            numbers["styles"]["expected"],
-            strict=True,
-        ),
-    )
+    styles, worst = numbers["styles"], best["styles"]["largest_error"]
+    answers = zip(numbers["annotators"], styles["observed"], styles["expected"], strict=True)
     rows += [
         (f"drawn like {name}", f"{observed:.1%}", f"the annotator answers {expected:.1%}")
-        for name, observed, expected in shares
+        for name, observed, expected in answers
     ]
-    rows.append(
-        ("drawn like nobody", f"{styles['none']:.1%}", f"IoU {numbers['style_iou']} or less")
-    )
-    error = (
-        f"{styles['largest_error']:.3f}",
-        f"of the references {best['styles']['largest_error']:.3f}",
-    )
-    return [*rows, ("largest error of a style's frequency", *error)]
+    return [
+        *rows,
+        ("drawn like nobody", f"{styles['none']:.1%}", f"IoU {numbers['style_iou']} or less"),
+        ("largest error of a frequency", f"{styles['largest_error']:.3f}", f"of those {worst:.3f}"),
+    ]
 
 
 def _judged(judge: Mapping[str, Any]) -> list[Row]:
