@@ -22,7 +22,8 @@ from cvae.exporting.page import page
 from cvae.exporting.quantization import Quantized
 from cvae.model import ConditionalVAE
 from cvae.models import conditional_vae, deterministic, fixed_prior, gsnn, learned_prior, vae
-from cvae.networks import MLP, Conv, JointLinear
+from cvae.networks import MLP, Conv
+from cvae.networks.mlp import JointLinear
 
 LABEL, MLP_ = Label(), MLP([24, 16], "relu")
 QUADRANTS = Quadrants(1)

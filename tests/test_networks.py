@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvae.errors import UserError
-from cvae.networks import ACTIVATIONS, MLP, Conv, JointLinear, Tanh
+from cvae.networks import MLP, Conv
+from cvae.networks.family import ACTIVATIONS, Tanh
+from cvae.networks.mlp import JointLinear
 
 K, B, D = 3, 4, 5
 VECTOR, IMAGE = (6,), (2, 8, 8)

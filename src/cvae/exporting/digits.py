@@ -22,7 +22,8 @@ from cvae.densities import (
 from cvae.errors import UserError
 from cvae.exporting.quantization import Quantized
 from cvae.model import ConditionalVAE
-from cvae.networks import Dense, Tanh
+from cvae.networks.family import Tanh
+from cvae.networks.mlp import Dense
 
 
 class Elementwise(NamedTuple):
