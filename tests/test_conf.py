@@ -58,9 +58,9 @@ def test_the_folders_tested_are_the_folders_there() -> None:
     def names(group: str) -> set[str]:
         return {path.stem for path in (CONF / group).glob("*.yaml")}
 
-    assert names("network") == set(NETWORKS)
+    assert names("network") == {*NETWORKS, "unet"}
     assert names("likelihood") == set(LIKELIHOODS)
-    assert names("model") == {model for model, _ in MODELS}
+    assert names("model") == {"probabilistic_unet", *(model for model, _ in MODELS)}
     assert names("prior") == {prior for _, prior in MODELS}
 
 
@@ -216,6 +216,22 @@ def test_the_prior_is_one_word_and_the_command_line_wins(
     compose: Compose, overrides: list[str], prior: str
 ) -> None:
     assert compose(*overrides)["prior"]["_target_"] == f"cvae.models.{prior}"
+
+
+@pytest.mark.parametrize("prior", ["fixed", "learned"])
+@pytest.mark.parametrize("network", ["mlp", "conv", "unet"])
+def test_the_probabilistic_unet_is_a_model_a_prior_and_a_network(
+    compose: Compose, network: str, prior: str
+) -> None:
+    parts = "network", "prior", "model"
+    config = compose("model=probabilistic_unet")
+    words = ["network=unet", "prior=learned", "model=cvae_fixed_prior", "model.latent_dim=6"]
+    assert [config[part] for part in parts] == [compose(*words)[part] for part in parts]
+
+    words = [f"network={network}", f"prior={prior}"]
+    config = compose(*words, "model=probabilistic_unet")
+    expected = compose(*words)
+    assert [config[part] for part in parts[:2]] == [expected[part] for part in parts[:2]]
 
 
 @pytest.mark.parametrize(

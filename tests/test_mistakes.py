@@ -19,7 +19,7 @@ NAMES = [
     ("model=vea", "model=vea: 'vea' is not one of cvae_fixed_prior, cvae_learned_prior, det"),
     ("model=", "model=: '' is not one of cvae_fixed_prior, cvae_learned_prior, det"),
     ("model=null", "model=null"),
-    ("network=cnn", "network=cnn: 'cnn' is not one of conv, mlp"),
+    ("network=cnn", "network=cnn: 'cnn' is not one of conv, mlp, unet"),
     (
         "likelihood=foo",
         "likelihood=foo: 'foo' is not one of bernoulli, continuous_bernoulli, gauss",
@@ -34,6 +34,13 @@ NAMES = [
     ),
     ("data=quadrants data.observed=4", "data.view.observed=4: Input should be 1, 2 or 3"),
     ("data=quadrants network=conv", "network=conv draws images, and here y is a vector"),
+    (
+        "network=unet",
+        "network=unet draws y from an image x of its height and width, and here",
+    ),
+    ("model=probabilistic_unet", "use network=mlp or network=conv, or data=annotators"),
+    ("data=quadrants network=unet", "network=unet draws y from an image x of its height and width"),
+    ("data=quadrants network=unet model=deterministic", "network=unet draws images, and here y is"),
     ("model=deterministic prior=learned", "model=deterministic has no z"),
     ("model.guess=3", "model.guess=3: Input should be a valid boolean, or a valid string"),
     ("model.guess=nowhere", "nowhere is not a run's folder: it has no config.yaml"),

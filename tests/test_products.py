@@ -9,7 +9,7 @@ from cvae.densities import BernoulliHead
 from cvae.evaluation import products
 from cvae.evaluation.products import Products
 from cvae.models import conditional_vae, learned_prior
-from cvae.networks import MLP, Conv
+from cvae.networks import MLP, Conv, Networks, UNet
 
 K, B, D = 3, 4, 5
 CPU = torch.device("cpu")
@@ -37,11 +37,17 @@ def test_a_convolutions_products_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "networks", [MLP([16, 12], "tanh"), Conv([4, 6], [16], "silu")], ids=["mlp", "conv"]
+    ("networks", "x_shape"),
+    [
+        (MLP([16, 12], "tanh"), (6,)),
+        (Conv([4, 6], [16], "silu"), (6,)),
+        (UNet([4, 6], [16], "silu"), (2, 8, 8)),
+    ],
+    ids=["mlp", "conv", "unet"],
 )
-def test_no_product_of_a_model_is_forgotten(networks: MLP | Conv) -> None:
-    model = conditional_vae((6,), (1, 8, 8), networks, learned_prior, BernoulliHead(), D)
-    x, y, noise = torch.randn(B, 6), torch.rand(B, 1, 8, 8).round(), torch.randn(K, B, D)
+def test_no_product_of_a_model_is_forgotten(networks: Networks, x_shape: tuple[int, ...]) -> None:
+    model = conditional_vae(x_shape, (1, 8, 8), networks, learned_prior, BernoulliHead(), D)
+    x, y, noise = torch.randn(B, *x_shape), torch.rand(B, 1, 8, 8).round(), torch.randn(K, B, D)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.elbo(x, y, noise)
     assert Products(lambda: model.elbo(x, y, noise)).flops == counter.get_total_flops() > 0

@@ -33,6 +33,7 @@ ALLOWED = frozenset(
         "cvae.models.vae",
         "cvae.networks.Conv",
         "cvae.networks.MLP",
+        "cvae.networks.UNet",
         "cvae.objectives.BetaElbo",
         "cvae.objectives.Hybrid",
         "cvae.objectives.Iwae",

@@ -8,7 +8,8 @@
 | `gsnn`               | p(z|x)   | p(z|x)   | p(y|x,z) |
 | `deterministic`      | no z     | no z     | p(y|x)   |
 
-The two conditional models are one composition with two priors. Sohn et al.'s Gaussian stochastic
+The two conditional models are one composition with two priors; `probabilistic_unet` is the second
+of them over `network=unet` (Kohl et al. 2018, arXiv:1806.05034). Sohn et al.'s Gaussian stochastic
 network (`gsnn`) draws z from its prior in training as well, and the deterministic network has a z
 of no dimension.
 """

@@ -81,17 +81,8 @@ class ConvDecoder(nn.Module):
         activation: Activation,
     ) -> None:
         super().__init__()
-        if len(output) != 4:
-            raise UserError(
-                "network=conv draws images, and here y is a vector: use network=mlp, "
-                "or a condition whose y is an image"
-            )
+        check_image("conv", output, channels, halvings=len(channels))
         *planes, height, width = output
-        if height % 2 ** len(channels) or width % 2 ** len(channels):
-            raise UserError(
-                f"network.channels={list(channels)} halves a {height}x{width} image "
-                f"{len(channels)} times, which does not come out even: give fewer channels"
-            )
         self.output = tuple(output)
         coarse = _coarse((height, width), channels)
         self.project = ConvEncoder(inputs, coarse, channels, hidden[::-1], activation)
@@ -112,6 +103,25 @@ class ConvDecoder(nn.Module):
         """Put the last layer's bias at the mean over each of an output's planes."""
         *_, last = self.upsample.parameters()  # the bias of the last layer
         last.copy_(output.mean((-2, -1)).flatten())
+
+
+def check_image(network: str, output: Shape, channels: Sequence[int], halvings: int) -> None:
+    """Refuse to draw what is no image, or one whose sides cannot be halved so often.
+
+    Raises:
+        UserError: naming the family of networks, by the word that chooses it.
+    """
+    if len(output) != 4:
+        raise UserError(
+            f"network={network} draws images, and here y is a vector: use network=mlp, "
+            "or a condition whose y is an image"
+        )
+    height, width = output[2:]
+    if height % 2**halvings or width % 2**halvings:
+        raise UserError(
+            f"network.channels={list(channels)} halves a {height}x{width} image "
+            f"{halvings} times, which does not come out even: give fewer channels"
+        )
 
 
 def _downsampling(in_channels: int, channels: Sequence[int], activation: Activation) -> nn.Module:
