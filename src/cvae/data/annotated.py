@@ -1,7 +1,7 @@
 """Images of which several annotators drew a mask each: training sees one of them at a time."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class Splits(NamedTuple):
     record: dict[str, str]
 
 
+@runtime_checkable
 class AnnotatedSource(Protocol):
     """Where images and references come from.
 
