@@ -65,7 +65,7 @@ def majority_dice(samples: Tensor, references: Tensor, probabilities: Tensor) ->
 def oracle(
     references: Tensor, probabilities: Tensor, num_samples: int, generator: torch.Generator
 ) -> Tensor:
-    """Samples from the references themselves: what they score is the best a model can reach.
+    """Independent samples from the references: they score what the true distribution scores.
 
     Args:
         references: (B, A, …).
