@@ -100,11 +100,13 @@ def test_what_is_seen_and_the_truth_stand_around_samples_of_an_image() -> None:
 
     model = ConditionalVAE(nn.Identity(), StandardNormal(2), Ignorant(), 2)
     grid = samples(model, view, x, torch.randn(4, 1, 2), {"truth": y})
-    assert grid.rows == ["x", "ε 1", "ε 2", "ε 3", "ε 4", "truth", "2 × std. deviation"]
+    names = ["x", "truth", "ε 1", "ε 2", "ε 3", "ε 4", "mean", "2 × std. deviation"]
+    assert grid.rows == names
     assert len(grid.images) == len(grid.rows)
     assert torch.equal(grid.images[0], view.condition(x))
-    assert torch.equal(grid.images[5], view.picture(x, y))
-    torch.testing.assert_close(grid.images[6], 2 * grid.images[1:5].std(0, correction=0))
+    assert torch.equal(grid.images[1], view.picture(x, y))
+    torch.testing.assert_close(grid.images[6], grid.images[2:6].mean(0))
+    torch.testing.assert_close(grid.images[7], 2 * grid.images[2:6].std(0, correction=0))
 
 
 @torch.no_grad()

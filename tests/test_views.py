@@ -3,7 +3,7 @@ from typing import Literal
 import pytest
 import torch
 
-from cvae.data.views import Label, Quadrants
+from cvae.data.views import Label, Quadrants, Segmentation, is_picture
 
 Observed = Literal[1, 2, 3]
 every_fraction = pytest.mark.parametrize("observed", [1, 2, 3])
@@ -106,3 +106,17 @@ def test_the_condition_of_quadrants_is_a_picture_with_the_missing_part_grey(
 
 def test_a_label_is_no_picture() -> None:
     assert Label().condition(torch.eye(10)) is None
+
+
+def test_a_segmentation_is_an_image_and_a_mask() -> None:
+    view = Segmentation([3, 28, 28])
+    assert (view.x_shape, view.y_shape) == ((3, 28, 28), (1, 28, 28))
+    colours = torch.stack([images()] * 3, 1)
+    masks = (images() > 127).byte()
+    x, y = view(colours, masks)
+    assert torch.equal((x * 255).round().byte(), colours)
+    assert torch.equal(y[:, 0], masks.float())
+    assert torch.equal(view.picture(x, y), y)
+    assert torch.equal(view.showcase(x), x)
+    torch.testing.assert_close(view.condition(x), images()[:, None].float() / 255)
+    assert is_picture(view)

@@ -7,8 +7,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from cvae.data.annotated import Split, Splits
 from cvae.errors import UserError
@@ -118,34 +118,30 @@ def _read_pictures(folder: Path) -> tuple[Split, Sequence[str]]:
     names = sorted(path.stem for path in examples[0].glob("*.png") if path.stem != IMAGE)
     if not names:
         raise UserError(f"{examples[0]} has no annotator's PNG beside {IMAGE}.png")
-    mode = ImageReadMode.UNCHANGED
-    first = _picture(examples[0] / f"{IMAGE}.png", mode)
+    first = _picture(examples[0] / f"{IMAGE}.png")
     images, references = [], []
     for example in examples:
-        images.append(_picture(example / f"{IMAGE}.png", mode, first.shape))
-        drawn = (example / f"{name}.png" for name in names)
-        sides = (1, *first.shape[1:])
-        masks = [_picture(path, ImageReadMode.GRAY, sides) > MIDDLE for path in drawn]
+        images.append(_picture(example / f"{IMAGE}.png", first.shape))
+        masks = [
+            _picture(example / f"{name}.png", (1, *first.shape[1:])) > MIDDLE for name in names
+        ]
         references.append(torch.cat(masks).to(torch.uint8))
     probabilities = torch.full((len(examples), len(names)), 1 / len(names))
     return Split(torch.stack(images), torch.stack(references), probabilities), names
 
 
-def _picture(path: Path, mode: ImageReadMode, shape: Sequence[int] | None = None) -> Tensor:
+def _picture(path: Path, shape: Sequence[int] | None = None) -> Tensor:
+    """A PNG as (1, H, W) if it is grey or has to be of one channel, else (3, H, W), uint8."""
     if not path.is_file():
         raise UserError(f"{path} is missing")
     try:
-        picture = decode_image(
-            torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8), mode
-        )
-    except (OSError, RuntimeError, ValueError) as error:
+        with Image.open(path, formats=["PNG"]) as file:
+            grey = file.mode in ("1", "L") if shape is None else shape[0] == 1
+            pixels = np.asarray(file.convert("L" if grey else "RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is not a PNG that can be read ({error})") from error
+    picture = torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
     if shape is not None and picture.shape != torch.Size(shape):
-        found, expected = (_words(one) for one in (picture.shape, shape))
-        raise UserError(f"{path} has {found}, and others have {expected}")
+        sizes = ["x".join(map(str, one[1:])) for one in (picture.shape, shape)]
+        raise UserError(f"{path} has {sizes[0]} pixels, and others have {sizes[1]}")
     return picture
-
-
-def _words(shape: Sequence[int]) -> str:
-    channels, height, width = shape
-    return f"{channels} channel{'s' if channels > 1 else ''} of {height}x{width} pixels"

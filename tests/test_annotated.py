@@ -1,0 +1,181 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cvae.data.annotated import AnnotatedData, Split, Splits, answering
+from cvae.data.annotators import HABITS, Annotators
+from cvae.data.base import Batch
+from cvae.data.source import MNIST, Arrays
+from cvae.data.views import Segmentation
+from cvae.errors import UserError
+
+HOW_OFTEN = {"faithful": 0.4, "thin": 0.2, "thick": 0.2, "fractured": 0.2}
+TRAIN, HELD_OUT = 400, 100
+
+
+class Few(MNIST):
+    """A few of MNIST's digits."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__()
+        few = [arrays.train_images[: TRAIN + HELD_OUT], arrays.train_labels[: TRAIN + HELD_OUT]]
+        few += [arrays.test_images[:HELD_OUT], arrays.test_labels[:HELD_OUT]]
+        self.arrays = Arrays(*few, {"name": "mnist", "folder": ".", "images": "sha256:0"})
+
+    def load(self, root: str | None) -> Arrays:
+        return self.arrays
+
+
+def make(arrays: Arrays, seed: int = 0, **options: Any) -> AnnotatedData:
+    settings = {"annotators": list(HABITS), "probabilities": HOW_OFTEN, "style": "always"}
+    source = Annotators(Few(arrays), **{**settings, "blur": 1.0, "noise": 0.15, **options})
+    source.num_train = TRAIN
+    data = AnnotatedData(source, Segmentation([1, 28, 28]), 100, seed)
+    data.setup()
+    return data
+
+
+def batch(data: AnnotatedData, step: int, rank: int = 0, world_size: int = 1) -> Batch:
+    """The first batch of an epoch, as the training step sees it that many steps in."""
+    moment = {"training": True, "global_step": step, "global_rank": rank, "world_size": world_size}
+    data.trainer = SimpleNamespace(**moment)  # type: ignore[assignment]
+    return data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+
+
+def who(data: AnnotatedData, seen: Batch) -> Tensor:
+    """Which annotator drew each y; the first of several who drew the same."""
+    references = data.datasets["train"].tensors[1][seen.position]
+    return (references == seen.y).flatten(2).all(2).int().argmax(1)
+
+
+@pytest.fixture(scope="module")
+def data(arrays: Arrays) -> AnnotatedData:
+    return make(arrays)
+
+
+def test_each_annotator_draws_by_habit(data: AnnotatedData, arrays: Arrays) -> None:
+    test = data.examples("test")
+    assert test.references is not None
+    for place, (name, habit) in enumerate(HABITS.items()):
+        assert test.classes[place] == name
+        drawn = torch.from_numpy(habit(arrays.test_images[:HELD_OUT]))
+        assert torch.equal(test.references[:, place, 0].bool(), drawn)
+
+
+def test_x_is_the_digit_blurred_and_noisy(arrays: Arrays) -> None:
+    digits = arrays.test_images[:HELD_OUT].unsqueeze(1).float() / 255
+    clear = make(arrays, blur=0.0, noise=0.0).examples("test").x
+    assert torch.equal(clear, digits)
+    blurred = make(arrays, noise=0.0).examples("test").x
+    # a Gaussian filter keeps the sum but for what it moves over the edge and for rounding
+    torch.testing.assert_close(blurred.sum((1, 2, 3)), digits.sum((1, 2, 3)), rtol=5e-3, atol=0)
+    noisy = make(arrays, blur=0.0).examples("test").x
+    inside = (digits > 0.4) & (digits < 0.6)  # where clamping hardly matters: three deviations away
+    deviation = (noisy - digits)[inside].std().item()
+    assert deviation == pytest.approx(0.15, rel=0.1)  # of some thousand draws: five errors
+
+
+def test_held_out_answers_are_one_draw_and_the_same_in_every_run(
+    data: AnnotatedData, arrays: Arrays
+) -> None:
+    first, second = data.examples("test"), make(arrays, seed=5).examples("test")
+    assert all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
+    assert first.references is not None
+    chosen = first.references[torch.arange(HELD_OUT), first.labels]
+    assert torch.equal(first.y, chosen.float())
+    assert set(first.y.unique().tolist()) == {0, 1}
+
+
+def test_a_training_step_has_draws_of_its_own(data: AnnotatedData) -> None:
+    first, again, later = (batch(data, step) for step in (3, 3, 4))
+    assert torch.equal(first.y, again.y)
+    assert torch.equal(first.x, later.x)
+    assert not torch.equal(first.y, later.y)
+
+
+def test_the_ranks_together_see_what_one_process_sees(data: AnnotatedData) -> None:
+    whole = batch(data, 7)
+    parts = [batch(data, 7, rank, 2) for rank in range(2)]
+    for alone, together in zip(whole, zip(*parts, strict=True), strict=True):
+        assert torch.equal(alone, torch.cat(together))
+
+
+def test_annotators_answer_as_often_as_they_should(data: AnnotatedData) -> None:
+    counts = sum(who(data, batch(data, step)).bincount(minlength=4) for step in range(60))
+    assert isinstance(counts, Tensor)
+    # 6,000 draws: the largest standard error is 0.0063
+    expected = torch.tensor(list(HOW_OFTEN.values()))
+    assert (counts / counts.sum() - expected).abs().max() < 4 * 0.0063
+
+
+def test_answers_by_slant_have_the_probabilities_of_their_digits(arrays: Arrays) -> None:
+    data = make(arrays, style="by_slant")
+    probabilities = data.probabilities("train")
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(TRAIN))
+    assert probabilities[:, 1].std() > 0.05
+    seen = [batch(data, step) for step in range(100)]
+    often = torch.zeros(TRAIN, 4)
+    for one in seen:
+        often[one.position, who(data, one)] += 1
+    asked = often.sum(1) > 0  # the first batch's examples
+    thin = (often / often.sum(1, keepdim=True))[asked, 1]
+    expected = probabilities[asked, 1]
+    # z-scores of 100 examples, 100 draws each: their squares have mean 1 and error 0.14
+    scores = (thin - expected) / (expected * (1 - expected) / 100).sqrt()
+    assert scores.square().mean().item() == pytest.approx(1, abs=0.7)
+
+
+def test_one_annotator_is_one_reference_for_each_input(arrays: Arrays) -> None:
+    data = make(arrays, annotators=["thin"])
+    test = data.examples("test")
+    assert test.references is not None
+    assert test.references.shape == (HELD_OUT, 1, 1, 28, 28)
+    assert torch.equal(test.y, test.references[:, 0].float())
+    assert torch.equal(data.probabilities("test"), torch.ones(HELD_OUT, 1))
+
+
+def test_who_answers_is_who_the_uniform_draw_falls_to() -> None:
+    probabilities = torch.tensor([[0.4, 0.2, 0.0, 0.4]]).expand(6, -1)
+    uniform = torch.tensor([0.0, 0.39, 0.41, 0.59, 0.61, 0.9999999])
+    assert answering(probabilities, uniform).tolist() == [0, 0, 1, 1, 3, 3]
+    short = torch.tensor([[0.3, 0.3, 0.3]])  # rounding may leave a sum below one
+    assert answering(short, torch.tensor([0.95])).tolist() == [2]
+
+
+def test_the_mean_is_over_training_answers(data: AnnotatedData) -> None:
+    *tensors, _ = data.datasets["train"].tensors
+    torch.testing.assert_close(data.mean(), data.see(tensors)[1].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"annotators": ["thin", "thin"]}, "comes twice"),
+        ({"probabilities": {**HOW_OFTEN, "thick": 0.0}}, "data.probabilities.thick"),
+    ],
+)
+def test_annotators_that_cannot_be(arrays: Arrays, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(arrays, **options)
+
+
+def test_images_of_another_shape_than_the_view_s() -> None:
+    class Tall:
+        num_train = None
+
+        def has_validation(self, root: str | None) -> bool:
+            return False
+
+        def prepare(self, root: str | None) -> None: ...
+
+        def load(self, root: str | None) -> Splits:
+            images, masks = torch.zeros(2, 3, 32, 16), torch.zeros(2, 1, 32, 16)
+            split = Split(images.byte(), masks.byte(), torch.ones(2, 1))
+            return Splits({"train": split, "test": split}, ["a"], {})
+
+    data = AnnotatedData(Tall(), Segmentation([1, 28, 28]), 2)
+    with pytest.raises(UserError, match=r"data\.view\.shape=\[3,32,16\]"):
+        data.setup()

@@ -1,0 +1,144 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cvae.data.folder import ReferenceFolder
+from cvae.errors import UserError
+
+Arrays = dict[str, Any]
+N, K, HEIGHT, WIDTH = 3, 2, 5, 7
+
+
+def arrays(seed: int, channels: int = 3) -> Arrays:
+    draws = np.random.default_rng(seed)
+    return {
+        "images": draws.integers(0, 256, (N, HEIGHT, WIDTH, channels), dtype=np.uint8),
+        "references": draws.integers(0, 2, (N, K, HEIGHT, WIDTH), dtype=np.uint8),
+    }
+
+
+def write_arrays(folder: Path, split: str, content: Arrays) -> None:
+    np.savez(folder / f"{split}.npz", **content)
+
+
+def write_pictures(folder: Path, split: str, content: Arrays) -> None:
+    pairs = zip(content["images"], content["references"], strict=True)
+    for number, (image, masks) in enumerate(pairs):
+        example = folder / split / f"{number:03d}"
+        example.mkdir(parents=True)
+        Image.fromarray(image).save(example / "image.png")
+        for name, mask in zip("ab", masks, strict=True):
+            Image.fromarray(mask * 255).save(example / f"{name}.png")
+
+
+@pytest.mark.parametrize("write", [write_arrays, write_pictures])
+def test_what_was_written_is_read(
+    tmp_path: Path, write: Callable[[Path, str, Arrays], None]
+) -> None:
+    for seed, split in enumerate(("train", "test")):
+        write(tmp_path, split, arrays(seed))
+    source = ReferenceFolder()
+    assert not source.has_validation(str(tmp_path))
+    splits, names, record = source.load(str(tmp_path))
+    assert len(names) == K
+    for seed, split in enumerate(("train", "test")):
+        written, read = arrays(seed), splits[split]
+        assert torch.equal(read.images, torch.from_numpy(written["images"]).permute(0, 3, 1, 2))
+        assert torch.equal(read.references, torch.from_numpy(written["references"]))
+        assert torch.equal(read.probabilities, torch.full((N, K), 0.5))
+        assert record[split].startswith("sha256:")
+    assert record["train"] != record["test"]
+
+
+def test_names_are_those_of_the_pictures(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        write_pictures(tmp_path, split, arrays(0))
+    source = ReferenceFolder()
+    assert source.has_validation(str(tmp_path))
+    assert source.load(str(tmp_path)).names == ["a", "b"]
+
+
+def test_grey_images_and_probabilities(tmp_path: Path) -> None:
+    often = np.array([[0.25, 0.75]] * N)
+    content = arrays(0)
+    content |= {"images": content["images"][..., 0], "probabilities": often}
+    for split in ("train", "test"):
+        write_arrays(tmp_path, split, content)
+    read = ReferenceFolder().load(str(tmp_path)).splits["test"]
+    assert read.images.shape == (N, 1, HEIGHT, WIDTH)
+    torch.testing.assert_close(read.probabilities.double(), torch.from_numpy(often))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((N, HEIGHT, WIDTH))}, "uint8"),
+        ({"images": np.zeros((HEIGHT, WIDTH), np.uint8)}, r"\(N, H, W\)"),
+        ({"images": np.array([{}], dtype=object)}, "allow_pickle"),
+        ({"references": np.zeros((N, HEIGHT, WIDTH), np.uint8)}, r"\(N, k, H, W\)"),
+        ({"references": np.zeros((N, K, WIDTH, HEIGHT), np.uint8)}, r"\(3, k, 5, 7\)"),
+        ({"references": np.full((N, K, HEIGHT, WIDTH), 2)}, "0 or 1"),
+        ({"probabilities": np.full((N, K), 0.4)}, "add up to 1"),
+        ({"probabilities": np.array([[1.5, -0.5]] * N)}, "add up to 1"),
+        ({"probabilities": np.full((N, 1), 1.0)}, r"\(3, 2\)"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path: Path, change: Arrays, message: str) -> None:
+    write_arrays(tmp_path, "train", arrays(0))
+    write_arrays(tmp_path, "test", arrays(1) | change)
+    with pytest.raises(UserError, match=message) as told:
+        ReferenceFolder().load(str(tmp_path))
+    assert "test.npz" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("test", "test.npz or test/ is missing"),
+        ("train/001/image.png", "001/image.png is missing"),
+        ("train/001/b.png", "001/b.png is missing"),
+    ],
+)
+def test_files_that_are_missing(tmp_path: Path, missing: str, message: str) -> None:
+    for split in ("train", "test"):
+        write_pictures(tmp_path, split, arrays(0))
+    path = tmp_path / missing
+    path.rename(path.with_name("elsewhere")) if path.is_dir() else path.unlink()
+    with pytest.raises(UserError, match=message):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_pictures_that_do_not_fit(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_pictures(tmp_path, split, arrays(0))
+    path = tmp_path / "train" / "002" / "a.png"
+    Image.new("L", (WIDTH + 1, HEIGHT)).save(path)
+    with pytest.raises(UserError, match=r"002/a.png has 5x8 pixels, and others have 5x7"):
+        ReferenceFolder().load(str(tmp_path))
+    path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"002/a.png is not a PNG"):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.npz").write_bytes(b"PK nothing")
+    with pytest.raises(UserError, match=r"train.npz: .*images and references are expected"):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_splits_of_other_annotators(tmp_path: Path) -> None:
+    write_arrays(tmp_path, "train", arrays(0))
+    write_pictures(tmp_path, "test", arrays(0))
+    with pytest.raises(UserError, match="annotators of test are a, b, of train annotator 1"):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_a_folder_has_to_be_named() -> None:
+    with pytest.raises(UserError, match=r"data\.root=FOLDER"):
+        ReferenceFolder().load(None)
