@@ -166,36 +166,45 @@ def _weigh_part(
     group = num_samples // REPEATS
     repeats, squares = [], []
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for _ in range(REPEATS):
-        log_sum = log_square = torch.full_like(total, -math.inf)
-        for noise in _noise(group, len(x), model.latent_dim, draws):
-            log_likelihood, log_weights = weigh(model, x, y, noise)
-            log_weights = log_weights.double()
-            log_sum = log_sum.logaddexp(log_weights.logsumexp(0))
-            log_square = log_square.logaddexp((2 * log_weights).logsumexp(0))
+    for count in _together(group, len(x)):
+        log_sum = log_square = torch.full((count, len(x)), -math.inf, device=x.device).double()
+        for noise in _noise(count, group, len(x), model.latent_dim, draws):
+            log_likelihood, log_weights = weigh(model, x, y, noise.flatten(0, 1))
+            log_weights = log_weights.double().unflatten(0, noise.shape[:2])
+            log_sum = log_sum.logaddexp(log_weights.logsumexp(1))
+            log_square = log_square.logaddexp((2 * log_weights).logsumexp(1))
             total += log_likelihood.sum(0, dtype=torch.float64)
         repeats.append(log_sum - math.log(group))
         squares.append(log_square)
-    return torch.stack(repeats), torch.stack(squares), total / num_samples
+    return torch.cat(repeats), torch.cat(squares), total / num_samples
 
 
 def shape_of_chunk(num_samples: int) -> tuple[int, int]:
     """How many samples z of how many examples are decoded at once.
+
+    As many samples of an example as can be: what the decoder makes of x alone serves all of them.
 
     Raises:
         UserError: K cannot be divided among the repeats.
     """
     if num_samples < REPEATS or num_samples % REPEATS:
         raise UserError(f"{num_samples} samples cannot be divided: give a multiple of {REPEATS}")
-    group = num_samples // REPEATS
-    return min(group, ROWS), max(1, ROWS // group)
+    return min(num_samples, ROWS), max(1, ROWS // num_samples)
 
 
-def _noise(samples: int, examples: int, latent_dim: int, draws: Generator) -> Iterator[Tensor]:
-    """ε for so many samples of each example, (k, B, d) with at most ROWS of k·B at once."""
-    most = max(1, ROWS // examples)
-    for done in range(0, samples, most):
-        shape = (min(most, samples - done), examples, latent_dim)
+def _together(group: int, examples: int) -> list[int]:
+    """How many of the repeats are decoded at once, each of `group` samples, until all are."""
+    most = max(1, ROWS // (group * examples))
+    return [len(places) for places in torch.arange(REPEATS).split(most)]
+
+
+def _noise(
+    repeats: int, group: int, examples: int, latent_dim: int, draws: Generator
+) -> Iterator[Tensor]:
+    """ε for so many samples of each example, (r, k, B, d) with at most ROWS of r·k·B at once."""
+    most = max(1, ROWS // (repeats * examples))
+    for done in range(0, group, most):
+        shape = (repeats, min(most, group - done), examples, latent_dim)
         yield torch.randn(shape, device=draws.device, generator=draws)
 
 
