@@ -249,7 +249,7 @@ def test_a_prior_has_contours_once_for_all_once_a_class_or_none() -> None:
     of_class = torch.randn(CLASSES, 3)[labels]
     for prior, panels, contours in ((0 * ones, 1, 2), (of_class, 1, 20), (means, 2, 0)):
         figure = plot_posterior_means(
-            Latents(means, ones, prior, ones), labels, torch.arange(len(labels))
+            Latents(means, ones, prior, ones), labels, "0123456789", torch.arange(len(labels))
         )
         assert len(figure.axes) == panels
         assert len(figure.axes[0].lines) == contours

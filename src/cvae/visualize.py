@@ -11,6 +11,7 @@ same, and the projector with 2,000 posterior means, each as its image), over tho
   interpolation_of_conditions   from one condition to the next with the same noise
   manifold                      if z has two dimensions: all of it
   posterior_means               a point an image, over the prior's contours
+  styles                        if several annotators drew y: where z of the prior draws like whom
   kl, aggregate                 how much each dimension says, and its posterior against its prior
 
 `latents.npz` holds, for further analysis, an array a name: posterior_mean, posterior_scale,

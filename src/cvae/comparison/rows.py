@@ -27,12 +27,18 @@ ORDER = (  # of the columns; the importance sampled `nll (K=…)` has its K in t
     "kl",
     "nll",
     "judge_accuracy",
+    "ged2",
+    "style_recall",
     "active_units",
     "epochs",
     "wall_seconds",
 )
 Place = Sequence[str]
-JUDGE: Place = ("judge", "accuracy")
+EVALUATED: Mapping[str, Place] = {  # columns, and where they are in evaluation.json
+    "judge_accuracy": ("judge", "accuracy"),
+    "ged2": ("references", "ged2", "mean"),
+    "style_recall": ("references", "style_recall", "mean"),
+}
 NLL: Place = ("nll", "importance", "mean")
 
 
@@ -91,7 +97,7 @@ def _evaluation(path: Path) -> dict[str, float | None]:
     if not path.is_file():
         return {}
     content = read_json(path)
-    found = {"judge_accuracy": _number(content, JUDGE, path)}
+    found = {name: _number(content, place, path) for name, place in EVALUATED.items()}
     nll, samples = _number(content, NLL, path), _number(content, ("num_samples",), path)
     if nll is not None and samples is None:
         raise UserError(f"{path}: num_samples is missing")

@@ -11,7 +11,14 @@ from cvae.comparison.groups import WHY_NOT, Comparison, Group
 from cvae.comparison.keys import value_of
 from cvae.comparison.rows import ORDER
 
-DECIMALS = {"active_units": 1, "epochs": 0, "wall_seconds": 0, "judge_accuracy": 4}
+DECIMALS = {
+    "active_units": 1,
+    "epochs": 0,
+    "wall_seconds": 0,
+    "judge_accuracy": 4,
+    "ged2": 4,
+    "style_recall": 3,
+}
 
 
 def title(comparison: Comparison) -> str:

@@ -100,7 +100,14 @@ class Annotators:
         splits = {
             name: self._split(part, place) for place, (name, part) in enumerate(parts.items())
         }
-        return Splits(splits, self.names, arrays.record)
+        return Splits(splits, self.names, arrays.record | {"name": f"{self.digits.name}, {self}"})
+
+    def __str__(self) -> str:
+        """Who there are, and what they see: what these data are beside the digits."""
+        pairs = zip(self.names, self.weights.tolist(), strict=True)
+        who = ", ".join(f"{name} {weight:g}" for name, weight in pairs)
+        style = self.style.__name__
+        return f"{who} ({style}), blur {self.blur:g}, noise {self.noise:g}"
 
     def _split(self, digits: Tensor, place: int) -> Split:
         draws = generator(Stream.IMAGE_NOISE, place)

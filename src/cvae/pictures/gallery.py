@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from cvae.data.views import is_picture
 from cvae.densities import PriorAsPosterior
+from cvae.pictures.annotators import plot_styles, whose
 from cvae.pictures.grid import reconstructions, samples
 from cvae.pictures.paths import condition_paths, interpolations, manifold, traversals
 from cvae.pictures.plots import plot_aggregate, plot_kl, plot_posterior_means
@@ -37,6 +38,9 @@ LABELS = Need(
 )
 READ = Need(
     "q(z|x,y) is the prior", lambda subject: not isinstance(subject.model.encoder, PriorAsPosterior)
+)
+REFERENCES = Need(
+    "no annotators drew what it is about", lambda subject: subject.data.references is not None
 )
 SEEN = Need("the model ignores x", lambda subject: subject.model.conditional)
 
@@ -72,6 +76,18 @@ def _condition_paths(subject: Subject) -> Figure:
     return draw(condition_paths(subject.model, subject.view, x, subject.noise[0, 0]))
 
 
+def _kl(subject: Subject) -> Figure:
+    return plot_kl(subject.latents, subject.data.labels, subject.data.classes)
+
+
+def _styles(subject: Subject) -> Figure:
+    x, _, _, names, references = subject.data
+    assert references is not None
+    chosen = subject.some
+    found = whose(subject.model, x[chosen], references[chosen], subject.noise_of_some)
+    return plot_styles(*found, names, subject.latents)
+
+
 def _manifold(subject: Subject) -> Figure:
     return draw(manifold(subject.model, subject.view, subject.conditions))
 
@@ -85,10 +101,13 @@ PICTURES = {
     "interpolation_of_conditions": Picture(_condition_paths, (LABELS, SEEN)),
     "manifold": Picture(_manifold, (Z, TWO)),
     "posterior_means": Picture(
-        lambda subject: plot_posterior_means(subject.latents, subject.data.labels, subject.some),
+        lambda subject: plot_posterior_means(
+            subject.latents, subject.data.labels, subject.data.classes, subject.some
+        ),
         (Z, READ, SEVERAL),
     ),
-    "kl": Picture(lambda subject: plot_kl(subject.latents, subject.data.labels), (Z, READ)),
+    "kl": Picture(_kl, (Z, READ)),
+    "styles": Picture(_styles, (Z, SEVERAL, REFERENCES)),
     "aggregate": Picture(lambda subject: plot_aggregate(subject.latents, subject.seed), (Z, READ)),
 }
 

@@ -1,7 +1,7 @@
 """Plots of how a model uses its latent variables."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ from cvae.pictures.style import CLASSES, COLOUR, FAINT, GREY, OTHER, plain
 OUTLINE = withStroke(linewidth=3, foreground="white")
 
 
-def plot_kl(latents: Latents, labels: Tensor) -> Figure:
+def plot_kl(latents: Latents, labels: Tensor, names: Sequence[str]) -> Figure:
     """KL of each latent dimension, the largest first, and of each class."""
     kl = latents.kl_per_dimension
     figure = Figure(figsize=(9, 3), layout="constrained")
@@ -34,7 +34,7 @@ def plot_kl(latents: Latents, labels: Tensor) -> Figure:
         [kl[labels == label].sum(1).mean().item() for label in classes],
         color=COLOUR,
     )
-    right.set_xticks(classes.tolist())
+    right.set_xticks(classes.tolist(), [names[label] for label in classes])
     right.set_xlabel("class")
     left.set_title("KL(q(z|x,y) ‖ p(z|x)) of each dimension", fontsize="medium", loc="left")
     right.set_title("of each class, all dimensions", fontsize="medium", loc="left")
@@ -70,7 +70,9 @@ def plot_aggregate(latents: Latents, seed: int) -> Figure:
     return plain(figure)
 
 
-def plot_posterior_means(latents: Latents, labels: Tensor, some: Tensor) -> Figure:
+def plot_posterior_means(
+    latents: Latents, labels: Tensor, names: Sequence[str], some: Tensor
+) -> Figure:
     """Posterior means, a colour a class, over the contours of the prior at 1 and 2 σ.
 
     In more than two dimensions both are projected onto the first two principal directions of the
@@ -80,6 +82,7 @@ def plot_posterior_means(latents: Latents, labels: Tensor, some: Tensor) -> Figu
     Args:
         latents: of the examples, of two dimensions or more.
         labels: of the examples, (N,).
+        names: of the labels.
         some: positions of those that are shown.
     """
     plane, priors = Plane.of(latents.posterior_mean), _priors(latents, labels)
@@ -92,16 +95,21 @@ def plot_posterior_means(latents: Latents, labels: Tensor, some: Tensor) -> Figu
     figure = Figure(figsize=(1 + 5.5 * len(shown), 5.5), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharex=True, sharey=True)[0]
     for axes, (name, means) in zip(panels, shown.items(), strict=True):
-        _points(axes, plane(means[some]), labels[some])
+        points(axes, plane(means[some]), labels[some], names)
         axes.set(xlabel=plane.names[0], ylabel=plane.names[1], aspect="equal")
         axes.set_title(name, fontsize="medium", loc="left")
         axes.label_outer()
     _contours(panels[0], plane, priors)
-    legend = panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    side_legend(panels[-1])
+    return plain(figure)
+
+
+def side_legend(axes: Axes) -> None:
+    """The names of points, beside them, with dots large enough to tell their colours."""
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     for handle in legend.legend_handles:
         assert isinstance(handle, PathCollection)
         handle.set(sizes=[30], alpha=1)
-    return plain(figure)
 
 
 def _contours(axes: Axes, plane: Plane, priors: Mapping[int, Latents]) -> None:
@@ -132,9 +140,9 @@ def _share_prior(latents: Latents) -> bool:
     return all(torch.allclose(n, n[:1].expand_as(n), rtol=1e-3, atol=1e-4) for n in numbers)
 
 
-def _points(axes: Axes, points: Tensor, labels: Tensor) -> None:
+def points(axes: Axes, places: Tensor, labels: Tensor, names: Sequence[str]) -> None:
+    """Points (N, 2), a colour a label (N,), each label with its name; −1 is the last name, grey."""
     for label in labels.unique().tolist():
-        across, up = points[labels == label].T.tolist()
-        axes.scatter(
-            across, up, s=7, color=CLASSES[label], alpha=0.6, linewidths=0, label=str(label)
-        )
+        across, up = places[labels == label].T.tolist()
+        colour = GREY if label < 0 else CLASSES[label]
+        axes.scatter(across, up, s=7, color=colour, alpha=0.6, linewidths=0, label=names[label])

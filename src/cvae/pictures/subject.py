@@ -67,6 +67,13 @@ class Subject:
         draws = generator(Stream.PICTURES, self.seed, 1)
         return noise_of_rows(self.model, SAMPLES, columns, draws).to(self.data.x.device)
 
+    @property
+    def noise_of_some(self) -> Tensor:
+        """ε, one for each of `some`."""
+        draws = generator(Stream.PICTURES, self.seed, 4)
+        shape = (len(self.some), self.model.latent_dim)
+        return torch.randn(shape, generator=draws).to(self.data.x.device)
+
     @cached_property
     def some(self) -> Tensor:
         """Positions of SHOWN examples in the order of the data, or of all if there are fewer."""
