@@ -119,6 +119,26 @@ def test_every_model_completes_quadrants(
         assert picture.height == 2 * (rows * (28 + 2) + 2)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=probabilistic_unet", "prior=fixed", "data.style=by_slant"],
+        ["model=deterministic", "network=unet", "data.annotators=[faithful]"],
+        ["network=conv", "likelihood=gaussian"],
+    ],
+)
+def test_models_of_annotators(
+    compose: Compose, tmp_path: Path, mnist_root: str, words: list[str]
+) -> None:
+    small = ("network.hidden=[8]", f"data.root={mnist_root}")
+    run = Run(tmp_path, compose(*TWO_STEPS, "data=annotators", *words, *small))
+    run.begin()
+    results = fit(run)
+    assert results["steps"] == 2
+    assert "likelihood=gaussian" in words or results["density"].endswith("of 0/1 pixels")
+    assert (tmp_path / "pictures" / "samples.png").is_file()
+
+
 def test_a_first_guess_from_a_folder_stays_as_it_was_trained_there(
     compose: Compose, tmp_path: Path, mnist_root: str
 ) -> None:
