@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cvae.columns import AGAINST, COLUMNS
 from cvae.errors import UserError
-from cvae.published import COLUMNS, DOCS, render
+from cvae.published import DOCS, render
 from cvae.results import keep, record
 from cvae.run import Run
 
@@ -35,12 +36,24 @@ def finished(reference: Callable[..., Path], tmp_path: Path) -> Run:
     return Run(folder)
 
 
+SPREAD = {
+    "ged2_with_diagonal": {"mean": 0.12},
+    "hungarian_iou": {"mean": 0.8},
+    "style_recall": {"mean": 0.69},
+    "majority_dice": {"mean": 0.95},
+    "styles": {"largest_error": 0.03, "none": 0.02},
+    "oracle": {"ged2": {"mean": 0.001}, "style_recall": {"mean": 0.92}},
+}
+
+
 def _evaluate(folder: Path, mean: float, num_samples: int = 5000) -> None:
     evaluation = {
         "num_samples": num_samples,
         "density": "log-probability of 0/1 pixels",
         "nll": {"importance": {**NLL, "mean": mean}, "prior": {"mean": 130.0}},
         "elbo": {"mean": -101.0},
+        "kl": {"mean": 12.5},
+        "references": {"ged2": {"mean": mean / 1000, "standard_error": 0.0005}, **SPREAD},
         "judge": {"accuracy": 0.75},
         "latent": {"active_units": 4},
         "data": {"folder": "/somewhere", "name": "mnist"},
@@ -56,7 +69,7 @@ def _docs(folder: Path, run: str, baseline: str | None = None) -> Path:
                 "title": "A table",
                 "protocol": "How.",
                 "published": ["theirs", "others'"],
-                "columns": [*COLUMNS, "below the baseline"],
+                "columns": [*COLUMNS, *AGAINST],
                 "rows": [
                     {"label": "one", "published": [99.5, None], "run": run, "baseline": baseline},
                     {"label": "other", "published": [None, 3], "run": "nobody"},
@@ -93,8 +106,11 @@ def test_a_row_has_the_published_number_beside_ours(finished: Run, tmp_path: Pat
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     metrics = json.loads(finished.metrics.read_text())
     minutes = f"{metrics['wall_seconds'] / 60:.0f}"
-    expected = "one,99.50,–,100.00,5000,0.25,0.004,100.50,130.00,-101.00,75.0%,4,1,3"
-    assert cells == [*expected.split(","), minutes, ""]
+    expected = (
+        "one,99.50,–,100.00,5000,0.25,0.004,100.50,130.00,-101.00,12.50,75.0%,4,"
+        "0.1000,0.0005,0.1200,0.0010,0.800,0.690,75.0%,0.030,2.0%,0.950,1,3"
+    )
+    assert cells == [*expected.split(","), minutes, "", ""]
     assert "python -m cvae.train experiment=smoke" in render(docs)
     assert any(
         line.startswith("| other") and "not run" in line for line in render(docs).split("\n")
@@ -116,7 +132,9 @@ def test_a_row_says_how_far_it_is_below_its_baseline(finished: Run, tmp_path: Pa
         _evaluate(finished.folder, mean)
         keep([Run(finished.folder, {**finished.config, "name": name})], docs)
     (line,) = (line for line in render(docs).splitlines() if line.startswith("| one"))
-    assert line.split("|")[-2].strip() == "3.50"
+    below, closed = (cell.strip() for cell in line.split("|")[-3:-1])
+    assert below == "3.50"
+    assert closed == "3%"  # from 0.1035 to 0.1 of the way to the oracle's 0.001
 
 
 def test_estimates_of_two_kinds_are_not_averaged(finished: Run, tmp_path: Path) -> None:

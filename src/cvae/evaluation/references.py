@@ -62,7 +62,7 @@ def spread(samples: Tensor, references: Tensor, probabilities: Tensor) -> dict[s
         for metric in (*metrics.values(), frequencies):
             metric.update(*part)
     numbers = {name: _mean_and_error(metric) for name, metric in metrics.items()}
-    return {**numbers, "styles": {name: n.tolist() for name, n in frequencies.compute().items()}}
+    return {**numbers, "styles": {name: _plain(n) for name, n in frequencies.compute().items()}}
 
 
 def against_references(
@@ -92,6 +92,13 @@ def against_references(
         **spread(sampled_masks(model, x, seed), *truth),
         "oracle": spread(best, *truth),
     }
+
+
+def _plain(numbers: Tensor) -> Any:
+    """Nested lists, with null for what is not a number, which JSON does not know."""
+    if numbers.ndim:
+        return [_plain(some) for some in numbers]
+    return None if numbers.isnan() else numbers.item()
 
 
 def _mean_and_error(metric: Moments) -> dict[str, float]:

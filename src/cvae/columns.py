@@ -1,0 +1,96 @@
+"""The columns of docs/results.md: what each makes of the records of one row's seeds."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Record = Mapping[str, Any]
+Column = Callable[[Sequence[Record]], str]
+
+
+def over_seeds(kept: Sequence[Record], *keys: str) -> tuple[float, float]:
+    """Mean and standard deviation over seeds of a number that is found in a record by its keys."""
+    found = [_at(one, keys) for one in kept]
+    return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else 0.0
+
+
+def _at(record: Record, keys: Sequence[str]) -> float:
+    found: Any = record
+    for key in keys:
+        found = found[key]
+    return float(found)
+
+
+def _seeds(form: str, *keys: str) -> Column:
+    """Mean over seeds, with their standard deviation if there are several."""
+
+    def column(kept: Sequence[Record]) -> str:
+        mean, deviation = over_seeds(kept, *keys)
+        return f"{mean:{form}} ± {deviation:{form}}" if len(kept) > 1 else f"{mean:{form}}"
+
+    return column
+
+
+def _mean(form: str, *keys: str, per: float = 1) -> Column:
+    """Mean over seeds."""
+    return lambda kept: format(over_seeds(kept, *keys)[0] / per, form)
+
+
+def _below(baseline: Sequence[Record], kept: Sequence[Record]) -> str:
+    """How much lower −log p(y|x) is than a baseline's."""
+    if not baseline:
+        return ""
+    return f"{over_seeds(baseline, *NLL)[0] - over_seeds(kept, *NLL)[0]:.2f}"
+
+
+def _closed(baseline: Sequence[Record], kept: Sequence[Record]) -> str:
+    """The part of the way from a baseline's GED² to the oracle's."""
+    if not baseline:
+        return ""
+    best = over_seeds(kept, *REFERENCES, "oracle", *GED)[0]
+    above, ours = (over_seeds(some, *REFERENCES, *GED)[0] - best for some in (baseline, kept))
+    return f"{1 - ours / above:.0%}"
+
+
+def _found(kept: Sequence[Record]) -> str:
+    """Styles found in the samples, as a part of those that the oracle finds."""
+    ours, best = (
+        over_seeds(kept, *REFERENCES, *whose, "style_recall", "mean")[0]
+        for whose in ((), ("oracle",))
+    )
+    return f"{ours / best:.1%}"
+
+
+ESTIMATE = ("evaluation", "nll", "importance")
+NLL = (*ESTIMATE, "mean")
+REFERENCES = ("evaluation", "references")
+GED = ("ged2", "mean")
+COLUMNS: Mapping[str, Column] = {
+    "ours": _seeds(".2f", *NLL),
+    "K": _mean(".0f", "evaluation", "num_samples"),
+    "± data": _mean(".2f", *ESTIMATE, "standard_error"),
+    "± Monte Carlo": _mean(".3f", *ESTIMATE, "monte_carlo_error"),
+    "at K/10": _mean(".2f", *ESTIMATE, "mean_of_repeats"),
+    "by prior sampling": _mean(".2f", "evaluation", "nll", "prior", "mean"),
+    "ELBO": _mean(".2f", "evaluation", "elbo", "mean"),
+    "KL": _mean(".2f", "evaluation", "kl", "mean"),
+    "right digit": _mean(".1%", "evaluation", "judge", "accuracy"),
+    "active units": _mean(".0f", "evaluation", "latent", "active_units"),
+    "GED²": _seeds(".4f", *REFERENCES, *GED),
+    "GED² ± data": _mean(".4f", *REFERENCES, "ged2", "standard_error"),
+    "with the diagonal": _mean(".4f", *REFERENCES, "ged2_with_diagonal", "mean"),
+    "the oracle's": _mean(".4f", *REFERENCES, "oracle", *GED),
+    "IoU, matched": _mean(".3f", *REFERENCES, "hungarian_iou", "mean"),
+    "styles found": _mean(".3f", *REFERENCES, "style_recall", "mean"),
+    "of the oracle's": _found,
+    "frequency error": _mean(".3f", *REFERENCES, "styles", "largest_error"),
+    "like nobody": _mean(".1%", *REFERENCES, "styles", "none"),
+    "Dice": _mean(".3f", *REFERENCES, "majority_dice", "mean"),
+    "seeds": lambda kept: str(len(kept)),
+    "epochs": _mean(".0f", "metrics", "epochs"),
+    "minutes": _mean(".0f", "metrics", "wall_seconds", per=60),
+}
+AGAINST: Mapping[str, Callable[[Sequence[Record], Sequence[Record]], str]] = {  # a baseline
+    "below the baseline": _below,
+    "gap closed": _closed,
+}
