@@ -57,8 +57,8 @@ def visualize(run: Run, seed: int, split: str = "test", root: str | None = None)
     data, examples = split_of(run, split, root)
     subject = Subject(model, data.view, examples, seed)
     missing = left_out(subject)
-    if missing:
-        log.info("left out: %s", _told(missing))
+    if told := _told(missing):
+        log.info("left out: %s", told)
     total = len(PICTURES) - len(missing)
     pictures = dict(tqdm(drawn(subject), total=total, desc="pictures", unit="picture"))
     ending = "" if split == "test" else f"_{split}"
@@ -73,11 +73,12 @@ def visualize(run: Run, seed: int, split: str = "test", root: str | None = None)
 
 
 def _told(missing: Mapping[str, str]) -> str:
-    """Names with one reason together."""
+    """Names with one reason together, of those that have one."""
     names: dict[str, list[str]] = {}
     for name, reason in missing.items():
         names.setdefault(reason, []).append(name)
-    return "; ".join(f"{', '.join(those)} ({reason})" for reason, those in names.items())
+    given = ((reason, those) for reason, those in names.items() if reason)
+    return "; ".join(f"{', '.join(those)} ({reason})" for reason, those in given)
 
 
 def main() -> None:

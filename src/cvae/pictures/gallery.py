@@ -17,7 +17,12 @@ from cvae.pictures.subject import Subject
 
 
 class Need(NamedTuple):
-    """Something that a picture cannot do without."""
+    """Something that a picture cannot do without.
+
+    Attributes:
+        reason: what to tell where it is not met; nothing where nobody would expect the picture.
+        met: whether a subject has it.
+    """
 
     reason: str
     met: Callable[[Subject], bool]
@@ -39,9 +44,7 @@ LABELS = Need(
 READ = Need(
     "q(z|x,y) is the prior", lambda subject: not isinstance(subject.model.encoder, PriorAsPosterior)
 )
-REFERENCES = Need(
-    "no annotators drew what it is about", lambda subject: subject.data.references is not None
-)
+REFERENCES = Need("", lambda subject: subject.data.references is not None)
 SEEN = Need("the model ignores x", lambda subject: subject.model.conditional)
 
 

@@ -1,0 +1,144 @@
+"""Several references for one input, from a folder of the user's own to numbers and pictures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Independent
+
+from cvae.densities import StandardNormal
+from cvae.evaluation.references import NUM_SAMPLES, against_references
+from cvae.model import ConditionalVAE
+from cvae.run import Run
+from cvae.training.fit import fit
+from warm import Warm
+
+SIDE, NAMES = 8, ["annotator 1", "annotator 2"]
+OFTEN = [0.75, 0.25]
+
+
+def squares(count: int, seed: int) -> dict[str, np.ndarray]:
+    """Noisy squares; one annotator draws them as they are, the other without their middle."""
+    draws = np.random.default_rng(seed)
+    masks = np.zeros((count, 2, SIDE, SIDE), np.uint8)
+    for mask in masks:
+        row, column = draws.integers(0, SIDE - 4, 2)
+        mask[:, row : row + 5, column : column + 5] = 1
+        mask[1, row + 1 : row + 4, column + 1 : column + 4] = 0
+    noise = draws.integers(0, 60, (count, SIDE, SIDE))
+    images = (noise + 150 * masks[:, 0]).astype(np.uint8)
+    return {"images": images, "references": masks, "probabilities": np.array([OFTEN] * count)}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("squares")
+    for seed, (split, count) in enumerate((("train", 400), ("val", 60), ("test", 120))):
+        np.savez(folder / f"{split}.npz", **squares(count, seed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(
+    compose: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, root: Path
+) -> Run:
+    words = (
+        "model=probabilistic_unet",
+        "data=references",
+        "data.view.shape=[1,8,8]",
+        f"data.root={root}",
+        "data.batch_size=40",
+        "network.channels=[16,16]",
+        "network.hidden=[16]",
+        "optimizer.lr=5e-3",
+        "model.latent_dim=3",
+        "trainer.max_epochs=60",
+        "trainer.enable_progress_bar=false",
+    )
+    run = Run(tmp_path_factory.mktemp("run"), compose(*words))
+    run.begin()
+    torch.manual_seed(0)
+    fit(run)
+    return run
+
+
+def test_a_model_learns_both_annotators(finished: Run, warm: Warm) -> None:
+    warm.start("cvae.evaluate", str(finished.folder), "--num-samples", "10").wait()
+    results = json.loads(finished.evaluation.read_text())
+    found = results["references"]
+    assert "judge" not in results
+    assert found["annotators"] == NAMES
+    assert found["num_samples"] == NUM_SAMPLES
+    assert abs(found["oracle"]["ged2"]["mean"]) < 5 * found["oracle"]["ged2"]["standard_error"]
+    # one answer for all would be the first annotator's: 2 · ¼ · d − 2 · ¾ · ¼ · d, d = 1 − 16/25
+    assert found["ged2"]["mean"] < 0.5 * 0.36 / 8
+    assert found["style_recall"]["mean"] > 0.9
+    observed = found["styles"]["observed"]
+    assert observed == pytest.approx(OFTEN, abs=0.15)
+
+
+def test_pictures_are_of_all_annotators(finished: Run, warm: Warm) -> None:
+    warm.start("cvae.visualize", str(finished.folder)).wait()
+    pictures = {path.stem for path in (finished.folder / "pictures").glob("*.png")}
+    assert {"conditions", "styles", "posterior_means", "kl"} <= pictures
+    assert "interpolation_of_conditions" not in pictures
+
+
+def test_samples_of_images_by_number(finished: Run, warm: Warm, tmp_path: Path) -> None:
+    out = tmp_path / "drawn.npz"
+    arguments = ("--images", "3,1", "--num-samples", "5", "--out", str(out))
+    warm.start("cvae.sample", str(finished.folder), *arguments).wait()
+    drawn = np.load(out)
+    assert drawn["samples"].shape == (5, 2, 1, SIDE, SIDE)
+    assert np.array_equal(drawn["x"][:, 0] * 255, squares(120, 2)["images"][[3, 1]])
+
+
+def test_what_cannot_be_exported_says_so(finished: Run, warm: Warm) -> None:
+    command = warm.start("cvae.export", str(finished.folder)).wait()
+    assert command.status == 1
+    assert "draws no digits" in command.output
+
+
+def test_a_folder_that_has_changed_is_noticed(
+    finished: Run, warm: Warm, tmp_path: Path, root: Path
+) -> None:
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.npz").write_bytes((root / f"{split}.npz").read_bytes())
+    np.savez(tmp_path / "test.npz", **squares(120, 7))
+    command = warm.start(
+        "cvae.sample", str(finished.folder), "--data-root", str(tmp_path), "--out", "a.png"
+    ).wait()
+    assert command.status == 1
+    assert "test has changed since the run began" in command.output
+
+
+class Coin(nn.Module):
+    """p(y|x,z) that is x where z is above 0, and else its opposite."""
+
+    def forward(self, x: Tensor, z: Tensor) -> Distribution:
+        heads = (z[..., :1, None, None] > 0).expand(*z.shape[:-1], *x.shape[1:])
+        means = torch.where(heads, x, 1 - x)
+        return Independent(Bernoulli(probs=means, validate_args=False), 3, validate_args=False)
+
+
+def test_a_model_that_draws_as_the_annotators_do_scores_as_the_oracle() -> None:
+    draws = torch.Generator().manual_seed(0)
+    x = (torch.rand(500, 1, 6, 6, generator=draws) > 0.5).float()
+    model = ConditionalVAE(nn.Identity(), StandardNormal(2), Coin(), 2)
+    references = torch.stack([x, 1 - x], 1).byte()
+    found = against_references(model, x, references, torch.full((500, 2), 0.5), ["a", "b"], seed=0)
+    for numbers in (found, found["oracle"]):
+        # all distances are 1: GED² of one image is 1 − 2·heads·tails/240 − ½, heads of 16 tosses
+        error = numbers["ged2"]["standard_error"]
+        assert abs(numbers["ged2"]["mean"]) < 4 * error
+        assert numbers["ged2_with_diagonal"]["mean"] == pytest.approx(0.5 / 16, abs=4 * error)
+        assert numbers["style_recall"]["mean"] > 0.999
+        assert numbers["styles"]["observed"] == pytest.approx([0.5, 0.5], abs=0.02)
+        assert numbers["styles"]["none"] == 0
+        assert numbers["styles"]["expected_per_bin"][0][0] is None
+    json.dumps(found, allow_nan=False)
