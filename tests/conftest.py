@@ -1,7 +1,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,13 @@ TINY = (
     "trainer.max_epochs=3",
     "trainer.enable_progress_bar=false",
 )
+SHORT = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "network.hidden=[16]")
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def last_of_each(words: Iterable[str]) -> list[str]:
+    """Each key's last override."""
+    return list({word.partition("=")[0]: word for word in words}.values())
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +91,21 @@ def begin(warm: Warm, mnist_root: str) -> Callable[..., Command]:
     def start(folder: Path, *overrides: str, **options: Any) -> Command:
         arguments = (*TINY, f"data.root={mnist_root}", *overrides, f"hydra.run.dir={folder}")
         return warm.start("cvae.train", *arguments, **options)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def sweep(warm: Warm, mnist_root: str) -> Callable[..., Command]:
+    """Starts a sweep of tiny runs in a folder."""
+
+    def start(folder: Path, *overrides: str, **options: Any) -> Command:
+        words = (
+            *last_of_each((*TINY, *overrides)),
+            f"data.root={mnist_root}",
+            f"hydra.sweep.dir={folder}",
+        )
+        return warm.start("cvae.train", "-m", *words, **options)
 
     return start
 

@@ -34,6 +34,11 @@ def results(folder: Path) -> dict[str, Any]:
     return content
 
 
+def finished(sweep: Path) -> set[str]:
+    """The names of a sweep's jobs that have final numbers."""
+    return {path.parent.name for path in sweep.glob("*/metrics.json")}
+
+
 def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """TensorBoard's scalars of training and validation, all that the files hold."""
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})

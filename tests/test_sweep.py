@@ -2,62 +2,35 @@
 
 import csv
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from conftest import TINY
+from conftest import SHORT
 from cvae.errors import UserError
 from cvae.run import Run
-from folders import differences, results, step
-from warm import PATIENCE, Command, Warm, processes_with
+from folders import differences, finished, results, step
+from warm import PATIENCE, Command, processes_with
 
 Sweep = Callable[..., Command]
 Resume = Callable[..., Command]
 Reference = Callable[..., Path]
-SHORT = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "network.hidden=[16]")
 SIZES = "model.latent_dim=2,3"
-
-
-@pytest.fixture
-def sweep(warm: Warm, mnist_root: str) -> Sweep:
-    """Starts a sweep of tiny runs in a folder."""
-
-    def start(folder: Path, *overrides: str, **options: Any) -> Command:
-        words = (
-            *last_of_each((*TINY, *overrides)),
-            f"data.root={mnist_root}",
-            f"hydra.sweep.dir={folder}",
-        )
-        return warm.start("cvae.train", "-m", *words, **options)
-
-    return start
-
-
-def last_of_each(words: Iterable[str]) -> list[str]:
-    """Each key's last override."""
-    return list({word.partition("=")[0]: word for word in words}.values())
 
 
 def lines(command: Command) -> list[str]:
     return command.output.strip().splitlines()
 
 
-def finished(folder: Path) -> set[str]:
-    return {path.parent.name for path in folder.glob("*/metrics.json")}
-
-
 def test_a_job_that_fails_leaves_its_line_and_the_others_go_on(
     sweep: Sweep, resume: Resume, tmp_path: Path
 ) -> None:
-    command = sweep(tmp_path, *SHORT, "model.latent_dim=2,0,3").wait()
+    command = sweep(tmp_path, *SHORT, "model.latent_dim=2,0,3", "objective.beta=0.5").wait()
     assert command.status == 1
     assert f"1 job of the sweep failed or did not finish: {tmp_path}/1;" in lines(command)[-1]
     assert finished(tmp_path) == {"0", "2"}
@@ -69,7 +42,7 @@ def test_a_job_that_fails_leaves_its_line_and_the_others_go_on(
     assert rows.keys() == {"2", "3"}
     assert float(rows["3"]["elbo"]) == results(tmp_path / "2")["test/elbo"]
     assert (tmp_path / "sizes.png").is_file()
-    assert_hyperparameters(tmp_path / "2", {"model/latent_dim": 3, "objective/beta": 1})
+    assert_hyperparameters(tmp_path / "2", {"model/latent_dim": 3, "objective/beta": 0.5})
 
     before = (tmp_path / "0" / "metrics.json").stat().st_mtime_ns
     command = resume(tmp_path)  # the failed one is tried again, and no other
@@ -92,6 +65,19 @@ def assert_hyperparameters(run: Path, expected: dict[str, float]) -> None:
     for term in ("test/elbo", "test/reconstruction", "test/kl"):
         assert term in shown
         assert events.Scalars(term)[-1].value == pytest.approx(results(run)[term], rel=1e-6)
+
+
+def test_a_sweep_of_which_no_job_has_a_config_says_why(
+    sweep: Sweep, resume: Resume, tmp_path: Path
+) -> None:
+    command = sweep(tmp_path, "optimizer.lr=${nothing}", "seed=0,1").wait()
+    both = f"2 jobs of the sweep failed or did not finish: {tmp_path}/0, {tmp_path}/1; mend"
+    why = "optimizer.lr: Interpolation key 'nothing' not found"
+    for ended in (command, resume(tmp_path)):
+        assert ended.status == 1
+        assert both in lines(ended)[-1]
+        assert f"failed: {tmp_path}/1: {why}" in ended.output
+    assert f"- failed: {tmp_path}/0: {why}" in (tmp_path / "comparison.md").read_text()
 
 
 @pytest.mark.slow
@@ -161,7 +147,8 @@ def test_a_sweep_that_was_stopped_is_resumed_from_its_folder(
     sweep: Sweep, resume: Resume, reference: Reference, tmp_path: Path, signum: signal.Signals
 ) -> None:
     """The job that ran writes a checkpoint, and those that had not begun are known."""
-    command = sweep(tmp_path, SIZES, before=STOPPED.format(int(signum))).wait()
+    words = (SIZES, "network.hidden=[${model.latent_dim}]")  # of each job
+    command = sweep(tmp_path, *words, before=STOPPED.format(int(signum))).wait()
     if signum == signal.SIGKILL:
         assert command.status == -signum
         wait_until_free(tmp_path / "0")
@@ -177,7 +164,8 @@ def test_a_sweep_that_was_stopped_is_resumed_from_its_folder(
     command = resume(tmp_path)
     assert command.status == 0, command.output
     for job, size in (("0", 2), ("1", 3)):
-        assert differences(reference(f"model.latent_dim={size}"), tmp_path / job) == []
+        whole = reference(f"model.latent_dim={size}", f"network.hidden=[{size}]")
+        assert differences(whole, tmp_path / job) == []
     command = resume(tmp_path)
     assert command.status == 1
     assert f"{tmp_path} is finished: trainer.max_epochs=NUMBER" in lines(command)[-1]
@@ -236,27 +224,23 @@ def test_two_jobs_of_two_processes_are_two_jobs(sweep: Sweep, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_jobs_in_processes_of_other_launchers_fail_alone(
-    train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, launcher: str
+def test_optuna_looks_for_the_largest_metric_whatever_trials_fail(
+    sweep: Sweep, tmp_path: Path
 ) -> None:
-    words = (*TINY, *SHORT, "model.latent_dim=2,0,3", f"hydra/launcher={launcher}")
-    result = train("-m", *last_of_each(words), f"hydra.sweep.dir={tmp_path}")
-    assert result.returncode == 1
-    assert f"1 job of the sweep failed or did not finish: {tmp_path}/1;" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert finished(tmp_path) == {"0", "2"}
-    why = "model.latent_dim=0: Input should be greater than 0"
-    assert f"failed: {tmp_path}/1: {why}" in result.stdout
-    if launcher == "joblib":  # which divides the cores among as many jobs
-        assert results(tmp_path / "0")["threads"] == 1
+    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=0")
+    ranges = ("model.latent_dim=choice(2,0,3)", "optimizer.lr=interval(0.001,0.1)")
+    command = sweep(tmp_path, *SHORT, *search, *ranges).wait()
+    assert command.status == 1
+    failed = {path.parent.name for path in tmp_path.glob("*/failure.txt")}
+    assert 0 < len(failed) < 6
+    assert finished(tmp_path) == set("012345") - failed
+    found = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    assert found["best_value"] == max(results(tmp_path / job)["best"] for job in finished(tmp_path))
 
 
 @pytest.mark.slow
-def test_optuna_looks_for_the_largest_metric(sweep: Sweep, tmp_path: Path) -> None:
-    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=0")
-    ranges = ("model.latent_dim=choice(2,3)", "optimizer.lr=interval(0.001,0.1)")
-    command = sweep(tmp_path, *SHORT, *search, *ranges).wait()
-    assert command.status == 0, command.output
-    found = OmegaConf.load(tmp_path / "optimization_results.yaml")
-    assert found["best_value"] == max(results(tmp_path / job)["best"] for job in "012")
+def test_a_search_among_words_that_do_not_exist_says_so(sweep: Sweep, tmp_path: Path) -> None:
+    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "model=choice(vea)")
+    command = sweep(tmp_path, *search).wait()
+    assert command.status == 1
+    assert "model=vea: 'vea' is not one of" in lines(command)[-1]

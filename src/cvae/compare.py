@@ -13,8 +13,9 @@ from cvae.comparison.rows import read_row
 from cvae.comparison.sizes import draw_sizes, swept_key
 from cvae.comparison.table import as_csv, averages, table, title
 from cvae.comparison.table import runs as table_of_runs
+from cvae.errors import UserError
 from cvae.files import write_atomically
-from cvae.jobs import failures
+from cvae.jobs import failures, is_refused
 from cvae.runs import OUTPUTS, find_all
 
 PICTURE = "comparison.png"
@@ -41,7 +42,10 @@ def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
     """
     failed = failures(names)
     resolved = {folder.resolve() for folder in failed}
-    runs = [run for run in find_all(names) if run.folder.resolve() not in resolved]
+    found = find_all([name for name in names if not is_refused(name)])
+    if not (found or failed):
+        raise UserError(f"{', '.join(names)}: no job of the sweep began")
+    runs = [run for run in found if run.folder.resolve() not in resolved]
     comparison = Comparison([read_row(run) for run in runs], keys, failed)
     key = swept_key(comparison)
     contents = {

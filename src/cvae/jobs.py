@@ -21,6 +21,11 @@ def is_sweep(name: str) -> bool:
     return name != "latest" and _command(Path(name)).is_file()
 
 
+def is_refused(name: str) -> bool:
+    """Whether a sweep began in the folder, and none of its jobs got as far as a config."""
+    return is_sweep(name) and not any(Path(name).glob("*/config.yaml"))
+
+
 def _command(folder: Path) -> Path:
     return folder / "sweep.txt"
 
@@ -29,9 +34,10 @@ def jobs(folder: Path) -> list[Run]:
     """The runs of a sweep that have a config, finished or not, in the order of their numbers.
 
     Raises:
-        UserError: there is none, or a folder has links in it.
+        UserError: a folder has links in it.
     """
-    return sorted(find_all([str(folder)]), key=lambda run: (len(run.folder.name), run.folder.name))
+    runs = [] if is_refused(str(folder)) else find_all([str(folder)])
+    return sorted(runs, key=lambda run: (len(run.folder.name), run.folder.name))
 
 
 def failures(names: Sequence[str | Path]) -> dict[Path, str]:

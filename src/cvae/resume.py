@@ -58,6 +58,8 @@ def resume_sweep(folder: Path, changes: list[str]) -> None:
     """
     pairs = [(run, run.changed(changes)) for run in jobs(folder)]
     missing = [pair for pair in pairs if changes or not pair[0].metrics.is_file()]
+    if not (pairs or failures([folder])):
+        raise UserError(f"{folder}: no job of the sweep began; mend the command in sweep.txt")
     if not missing and not failures([folder]):
         raise UserError(f"{folder} is finished: trainer.max_epochs=NUMBER trains it for longer")
     try:

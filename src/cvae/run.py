@@ -57,6 +57,11 @@ class Run:
                     remove_leftovers(folder)
             yield
 
+    def wait(self) -> None:
+        """Until no process trains in the folder."""
+        with FileLock(self.folder / ".lock"):
+            pass
+
     def hold_for_parent(self) -> AbstractContextManager[None]:
         """Keep the folder for a worker, which may outlive the process that holds it by a while."""
         return self._lock(".worker.lock")

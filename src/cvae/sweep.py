@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cvae.allowed import allow
 from cvae.command import MISTAKES
@@ -21,6 +21,8 @@ from cvae.config import plain
 from cvae.errors import Interrupted
 from cvae.jobs import announce, failures, jobs
 from cvae.run import Run
+from cvae.training.beside import run_beside, share_threads, stop_jobs_first
+from cvae.training.gpus import share_gpus
 from cvae.training.signals import requeue
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,11 @@ class Jobs(Callback):
         for number, job in enumerate(composed):
             with suppress(*MISTAKES):  # which the job will tell of
                 _leave_config(job, number)
+        if run_beside(config.hydra.launcher):
+            count = len(composed) or config.hydra.sweeper.get("n_jobs", 1)
+            share_threads(config.hydra.launcher, count)
+            share_gpus()
+            stop_jobs_first(Jobs.sweep)
 
 
 def _compose(config: DictConfig) -> list[DictConfig]:
@@ -73,7 +80,9 @@ def _compose(config: DictConfig) -> list[DictConfig]:
     loader = GlobalHydra.instance().config_loader()
     given = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     parser = OverridesParser.create(config_loader=loader)
-    overrides = parser.parse_overrides([*given, *config.hydra.overrides.task])
+    # not resolved: ${model.latent_dim} is each job's own
+    words: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    overrides = parser.parse_overrides([*given, *words])
     (jobs_words,) = BasicSweeper.split_arguments(overrides, None)
     return [loader.load_sweep_config(config, words) for words in jobs_words]
 
@@ -96,17 +105,20 @@ def end_sweep(folder: Path) -> None:
     Raises:
         UserError: there is nothing to summarise, or the folder cannot be written.
     """
-    print(compare([str(folder)], [], folder))
     failed = failures([folder])
     unfinished = [run.folder for run in jobs(folder) if not run.metrics.is_file()]
     missing = [*failed, *(other for other in unfinished if other not in failed)]
+    if not (missing or jobs(folder)):
+        sys.exit(1)  # its words were refused, and that has been told
+    print(compare([str(folder)], [], folder))
     if missing:
         names = ", ".join(str(other) for other in missing)
+        hint = f"python -m cvae.resume {folder} goes on"
         log.error(
-            "%s of the sweep failed or did not finish: %s; python -m cvae.resume %s goes on",
+            "%s of the sweep failed or did not finish: %s; %s",
             "1 job" if len(missing) == 1 else f"{len(missing)} jobs",
             names,
-            folder,
+            hint if unfinished else "mend the command's words and start it again",
         )
         sys.exit(1)
 

@@ -17,6 +17,7 @@ from cvae.errors import Interrupted, UserError
 from cvae.run import Run
 from cvae.sweep import Jobs, end_sweep, folder_config, stopped
 from cvae.training.apart import apart
+from cvae.training.beside import is_wanted, run_beside
 from cvae.training.gpus import take_gpu
 from cvae.training.launch import is_first_process, is_one_of_several, launch
 
@@ -59,8 +60,13 @@ def train_job(config: DictConfig, folder: Path) -> float | None:
         The best validation metric that the objective looks at, in nats, for the sweeper; None
         without validation, and of a job that failed.
     """
-    run = Run(folder)
-    if not apart(partial(_begin_or_go_on, config, run), run):
+    run, hydra_config = Run(folder), HydraConfig.get()
+    wanted = partial(is_wanted, Path(hydra_config.sweep.dir))
+    beside = (wanted,) if run_beside(hydra_config.launcher) else ()
+    parent = os.getppid()
+    if not apart(partial(_begin_or_go_on, config, run), run, *beside):
+        if os.getppid() != parent:  # its sweep was killed: joblib would wait for more to do
+            os._exit(1)
         return None
     best: float | None = json.loads(run.metrics.read_text())["best"]
     return best

@@ -7,17 +7,18 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
-from typing import Any
+from multiprocessing.context import ForkProcess
+from typing import IO, Any
 
 from cvae.command import MISTAKES, in_one_line, log_to, run_command
 from cvae.files import write_atomically
 from cvae.run import Run
-from cvae.training.signals import end_with
+from cvae.training.signals import PREEMPTIONS, end_with, postponed
 
 log = logging.getLogger(__name__)
 
 
-def apart(work: Callable[[], Any], run: Run) -> bool:
+def apart(work: Callable[[], Any], run: Run, wanted: Callable[[], bool] = lambda: True) -> bool:
     """Do a job's work in a process of its own, which holds the run's folder meanwhile.
 
     A signal that ends this process is passed on, and the work may write a checkpoint. A failure
@@ -27,37 +28,51 @@ def apart(work: Callable[[], Any], run: Run) -> bool:
         work: all of the job's; this process has to have computed nothing yet, as a fork that comes
             after could hang.
         run: whose work it is.
+        wanted: whether somebody still waits for the work; it is stopped when nobody does.
 
     Returns:
         Whether it was done.
     """
     reading, writing = os.pipe()
-    process = get_context("fork").Process(target=_work, args=(work, run, reading, writing))
-    process.start()
-    os.close(reading)
-    try:
-        process.join()
-    except BaseException:
-        process.terminate()
-        process.join()
-        raise
-    finally:
-        os.close(writing)
+    process = get_context("fork").Process(target=_work, args=(work, run, wanted, reading, writing))
+    with os.fdopen(writing, "wb") as line, postponed():
+        process.start()
+        os.close(reading)
+        _wait(process, line)
     status = process.exitcode or 0
     if status < 0:
         _note(run, f"its process was killed ({signal.Signals(-status).name})")
     return status == 0
 
 
-def _work(work: Callable[[], Any], run: Run, reading: int, writing: int) -> None:
+def _wait(process: ForkProcess, line: IO[bytes]) -> None:
+    """Wait for a process; what ends the wait asks it to stop, a second time at once."""
+    try:
+        process.join()
+    except BaseException:
+        line.close()  # as the end of this process would
+        try:
+            process.join()
+        except BaseException:
+            process.terminate()
+            raise
+        raise
+
+
+def _work(
+    work: Callable[[], Any], run: Run, wanted: Callable[[], bool], reading: int, writing: int
+) -> None:
     os.setsid()  # a terminal's Ctrl-C comes to the parent alone, and is passed on once
     os.close(writing)
-    end_with(reading)
+    if not wanted():
+        sys.exit(128 + signal.SIGTERM)
+    end_with(reading, wanted)
     run_command(partial(_noting, work, run))
 
 
 def _noting(work: Callable[[], Any], run: Run) -> None:
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's: the parent passes it on as SIGTERM
+    for signum in PREEMPTIONS:
+        signal.signal(signum, signal.SIG_IGN)  # the parent passes it on as SIGTERM
     with run.hold():
         log_to(run.folder)
         run.failure.unlink(missing_ok=True)

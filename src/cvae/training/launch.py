@@ -20,6 +20,7 @@ from cvae.build import build
 from cvae.data.base import InMemory
 from cvae.errors import Interrupted, UserError
 from cvae.run import Run
+from cvae.training.beside import THREADS
 from cvae.training.checks import check_trainer
 from cvae.training.fit import fit, quieten
 from cvae.training.signals import requeue, wait_for
@@ -91,7 +92,7 @@ def _train_in_children(run: Run, processes: int) -> None:
         if name not in LAUNCHER_VARIABLES and not name.startswith("SLURM_")
     }
     threads = max(1, torch.get_num_threads() // processes)
-    environment.setdefault("OMP_NUM_THREADS", str(threads))
+    environment |= dict.fromkeys(THREADS, str(threads))
     run.failure.unlink(missing_ok=True)
     command = [sys.executable, "-m", "cvae.training.agent", str(processes), str(run.folder)]
     with subprocess.Popen(

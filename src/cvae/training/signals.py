@@ -2,13 +2,22 @@
 
 import logging
 import os
+import select
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from cvae.command import interrupt
+from cvae.errors import Interrupted
 
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+PREEMPTIONS = (signal.SIGUSR1, signal.SIGUSR2)  # SLURM's, as the README has it, and submitit's
+LOOK_EVERY = 0.5  # seconds
 
 
 def handle_signals(handler: Callable[[int, object], None]) -> None:
@@ -35,14 +44,42 @@ def wait_for(process: subprocess.Popen[bytes]) -> int:
         raise
 
 
-def end_with(descriptor: int) -> None:
-    """Let SIGTERM come to this process when the one at a pipe's other end is gone."""
+def end_with(descriptor: int, wanted: Callable[[], bool] = lambda: True) -> None:
+    """Let SIGTERM come to this process when the one at a pipe's other end is gone.
+
+    Args:
+        descriptor: the pipe's.
+        wanted: is asked every now and then; SIGTERM comes as well when it says no.
+    """
 
     def wait() -> None:
-        os.read(descriptor, 1)
+        while not select.select([descriptor], [], [], LOOK_EVERY)[0] and wanted():
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Let what was to happen when the machine is taken away wait for the end of what runs within.
+
+    So a checkpoint is written before submitit asks for the job to be started again.
+    """
+    handlers = dict[int, Callable[[int, FrameType | None], Any]]()
+    for signum in PREEMPTIONS:
+        if callable(handler := signal.getsignal(signum)):
+            handlers[signum] = handler
+            signal.signal(signum, interrupt)
+    try:
+        yield
+    except Interrupted as interruption:
+        if interruption.signum in handlers:
+            handlers[interruption.signum](interruption.signum, None)
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def requeue() -> None:
