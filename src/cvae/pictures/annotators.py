@@ -52,7 +52,7 @@ def plot_styles(z: Tensor, style: Tensor, names: Sequence[str], latents: Latents
     figure = Figure(figsize=(6.5, 5.5), layout="constrained")
     axes = figure.subplots()
     points(axes, plane(z), style, [*names, NOBODY])
-    axes.set(xlabel=plane.names[0], ylabel=plane.names[1], aspect="equal")
+    axes.set(xlabel=plane.names[0], ylabel=plane.names[1])
     axes.set_title("z of p(z|x), by whose mask is drawn from it", fontsize="medium", loc="left")
     side_legend(axes)
     return plain(figure)
