@@ -79,7 +79,7 @@ def test_grey_images_and_probabilities(tmp_path: Path) -> None:
     [
         ({"images": np.zeros((N, HEIGHT, WIDTH))}, "uint8"),
         ({"images": np.zeros((HEIGHT, WIDTH), np.uint8)}, r"\(N, H, W\)"),
-        ({"images": np.array([{}], dtype=object)}, "allow_pickle"),
+        ({"images": np.array([{}], dtype=object)}, "plain arrays"),
         ({"references": np.zeros((N, HEIGHT, WIDTH), np.uint8)}, r"\(N, k, H, W\)"),
         ({"references": np.zeros((N, K, WIDTH, HEIGHT), np.uint8)}, r"\(3, k, 5, 7\)"),
         ({"references": np.full((N, K, HEIGHT, WIDTH), 2)}, "0 or 1"),
@@ -118,18 +118,84 @@ def test_pictures_that_do_not_fit(tmp_path: Path) -> None:
         write_pictures(tmp_path, split, arrays(0))
     path = tmp_path / "train" / "002" / "a.png"
     Image.new("L", (WIDTH + 1, HEIGHT)).save(path)
-    with pytest.raises(UserError, match=r"002/a.png has 5x8 pixels, and others have 5x7"):
+    with pytest.raises(UserError, match=r"002/a.png is 1x5x8 .* beside 3x5x7"):
         ReferenceFolder().load(str(tmp_path))
     path.write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"002/a.png is not a PNG"):
         ReferenceFolder().load(str(tmp_path))
 
 
-def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"PK nothing", b"", b"PK\x03\x04" + bytes(40)])
+def test_a_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None:
     for split in ("train", "test"):
-        (tmp_path / f"{split}.npz").write_bytes(b"PK nothing")
-    with pytest.raises(UserError, match=r"train.npz: .*images and references are expected"):
+        (tmp_path / f"{split}.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"train.npz: not an .npz file"):
         ReferenceFolder().load(str(tmp_path))
+
+
+def test_an_array_alone_is_no_archive(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        with (tmp_path / f"{split}.npz").open("wb") as file:
+            np.save(file, np.zeros(3))
+    with pytest.raises(UserError, match=r"train.npz: not an .npz file .*one array alone"):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_other_arrays_are_not_read(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_arrays(tmp_path, split, arrays(0) | {"ids": np.array([{}], dtype=object)})
+    assert len(ReferenceFolder().load(str(tmp_path)).splits) == 2
+
+
+GREY16 = Image.fromarray(np.full((HEIGHT, WIDTH), 300, np.uint16))
+SOFT = Image.fromarray(np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH))
+PALETTE = Image.new("P", (WIDTH, HEIGHT))
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "message"),
+    [
+        ("image", GREY16, "001/image.png is of Pillow's mode I;16: grey or RGB of 8 bits"),
+        ("image", PALETTE, "mode P: grey or RGB"),
+        ("image", SOFT, r"is 1x5x7 \(channels, height, width\) beside 3x5x7"),
+        ("a", PALETTE, "mode P: grey or black and white"),
+        ("a", SOFT, "has other values than 0 and 255, or 0 and 1: it is not a mask"),
+        ("c", SOFT, "001/c.png: the first example has none of that name"),
+    ],
+)
+def test_pictures_of_another_kind(
+    tmp_path: Path, name: str, picture: Image.Image, message: str
+) -> None:
+    for split in ("train", "test"):
+        write_pictures(tmp_path, split, arrays(0))
+    picture.save(tmp_path / "test" / "001" / f"{name}.png")
+    with pytest.raises(UserError, match=message):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_masks_of_0_and_1_and_of_black_and_white_are_read_as_they_are(tmp_path: Path) -> None:
+    content = arrays(0)
+    for split in ("train", "test"):
+        write_pictures(tmp_path, split, content)
+    example = tmp_path / "test" / "000"
+    low, plain = (Image.fromarray(mask) for mask in content["references"][0])
+    low.save(example / "a.png")
+    plain.point(lambda value: 255 * value).convert("1").save(example / "b.png")
+    read = ReferenceFolder().load(str(tmp_path)).splits["test"].references
+    assert torch.equal(read, torch.from_numpy(content["references"]))
+
+
+def test_pictures_and_arrays_of_one_split(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_pictures(tmp_path, split, arrays(0))
+    write_arrays(tmp_path, "train", arrays(0))
+    with pytest.raises(UserError, match=r"has both train/ and train\.npz"):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        ReferenceFolder().load(str(tmp_path / "nowhere"))
 
 
 def test_splits_of_other_annotators(tmp_path: Path) -> None:

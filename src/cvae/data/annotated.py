@@ -12,6 +12,8 @@ from cvae.errors import UserError
 from cvae.noise import Stream, generator, rank_slice
 from cvae.ranges import Seed, Size, Text
 
+PARTS = ("train", "val", "test")
+
 
 class Split(NamedTuple):
     """A part of the data.
@@ -104,9 +106,10 @@ class AnnotatedData(InMemory):
         if self.datasets:
             return
         splits, self.names, self.record = self.source.load(self.root)
-        for part, (name, split) in enumerate(splits.items()):
+        for name, split in splits.items():
             self._check_shape(name, split)
-            uniform = torch.rand(len(split.images), generator=generator(Stream.FIXED_ANSWER, part))
+            draws = generator(Stream.FIXED_ANSWER, PARTS.index(name))
+            uniform = torch.rand(len(split.images), generator=draws)
             self.datasets[name] = dataset(*split, answering(split.probabilities, uniform))
         self.check_size()
         *shown, _ = self.datasets["val" if self.has_validation else "train"][:NUM_SHOWN]
@@ -125,7 +128,9 @@ class AnnotatedData(InMemory):
     def see(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Images, and what the annotators who answer drew, to x and y through the view."""
         images, references, _, answers = tensors
-        return self.view(images, references[torch.arange(len(answers)), answers])
+        return self.view(
+            images, references[torch.arange(len(answers), device=answers.device), answers]
+        )
 
     def redraw(self, tensors: Sequence[Tensor], step: int) -> Sequence[Tensor]:
         """Let annotators answer by this rank's share of the step's global draws."""

@@ -53,7 +53,7 @@ class Annotators:
         noise: standard deviation of what is added to x then, of the range [0, 1].
 
     Raises:
-        UserError: an annotator comes twice, has no probability, or none of them ever answers.
+        UserError: an annotator comes twice, or never answers.
     """
 
     num_train = NUM_TRAIN

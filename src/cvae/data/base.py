@@ -118,10 +118,11 @@ class InMemory(LightningDataModule, ABC):
         """Go on from a checkpoint's place, with the files that it was made from.
 
         Raises:
-            UserError: a file has been altered since.
+            UserError: a file has been altered since, or has come or gone.
         """
-        for name, digest in state_dict["hashes"].items():
-            if self.record[name] != digest:
+        kept, found = state_dict["hashes"], self.hashes
+        for name in kept | found:
+            if kept.get(name) != found.get(name):
                 raise UserError(
                     f"{self.record['folder']}/{name} has changed since the run began: put the file "
                     "back that it was trained on, or start a new run"

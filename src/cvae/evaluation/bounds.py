@@ -56,7 +56,7 @@ def bounds(
 
 def _products(model: ConditionalVAE, x: Tensor, y: Tensor, num_samples: int) -> tuple[float, float]:
     """The products' operations for each z, and how many of them a second they do alone."""
-    samples, most = shape_of_chunk(num_samples)
+    samples, most = shape_of_chunk(num_samples, y[0].numel())
     examples = min(most, len(x))
     noise = torch.randn(samples, examples, model.latent_dim, device=x.device)
     products = Products(lambda: from_posterior(model, x[:examples], y[:examples], noise))

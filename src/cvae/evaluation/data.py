@@ -24,14 +24,14 @@ def data_of(run: Run, root: str | None = None) -> InMemory:
     data.setup()
     path = run.checkpoint(run.weights)
     record = read_checkpoint(path).get(type(data).__qualname__)
-    if not isinstance(record, dict) or not _tells_the_data(record.get("hashes"), data):
+    if not isinstance(record, dict) or not _tells_the_data(record.get("hashes")):
         raise UserError(f"{path} does not say which data it was trained on")
     data.load_state_dict(record)
     return data
 
 
-def _tells_the_data(hashes: object, data: InMemory) -> bool:
-    return isinstance(hashes, dict) and hashes.keys() == data.hashes.keys()
+def _tells_the_data(hashes: object) -> bool:
+    return isinstance(hashes, dict) and len(hashes) > 0
 
 
 def split_of(run: Run, split: str, root: str | None = None) -> tuple[InMemory, Examples]:

@@ -1,7 +1,7 @@
 """−log p(y|x) by sampling: the estimate, its bias, and its two errors."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from cvae.noise import Stream, generator
 
 REPEATS = 10  # disjoint parts of the K samples
 ROWS = 2000  # z that are decoded at once: what bounds the memory, and a size that caches like
+PIXELS = 784  # of what is decoded; of larger images fewer at once
 
 Weigh = Callable[[ConditionalVAE, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -126,8 +127,8 @@ def estimate(
 ) -> Evidence:
     """Estimate −log p(y|x) for each example with K samples of z.
 
-    Memory is bounded by ROWS decoded z at once on each thread. The same seed gives the same number
-    on the same kind of device, however many threads there are.
+    Memory is bounded by ROWS decoded z at once on each thread, fewer for large images. The same
+    seed gives the same number on the same kind of device, however many threads there are.
 
     Args:
         weigh: `from_posterior` or `from_prior`.
@@ -141,7 +142,7 @@ def estimate(
     Raises:
         UserError: K cannot be divided among the repeats.
     """
-    _, size = shape_of_chunk(num_samples)
+    _, size = shape_of_chunk(num_samples, y[0].numel())
 
     def part(start: int) -> tuple[Tensor, Tensor, Tensor]:
         stop = start + size
@@ -166,9 +167,10 @@ def _weigh_part(
     group = num_samples // REPEATS
     repeats, squares = [], []
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for count in _together(group, len(x)):
+    rows = rows_of(y[0].numel())
+    for count in _together(group, len(x), rows):
         log_sum = log_square = torch.full((count, len(x)), -math.inf, device=x.device).double()
-        for noise in _noise(count, group, len(x), model.latent_dim, draws):
+        for noise in _noise((count, group, len(x), model.latent_dim), rows, draws):
             log_likelihood, log_weights = weigh(model, x, y, noise.flatten(0, 1))
             log_weights = log_weights.double().unflatten(0, noise.shape[:2])
             log_sum = log_sum.logaddexp(log_weights.logsumexp(1))
@@ -179,7 +181,12 @@ def _weigh_part(
     return torch.cat(repeats), torch.cat(squares), total / num_samples
 
 
-def shape_of_chunk(num_samples: int) -> tuple[int, int]:
+def rows_of(pixels: int) -> int:
+    """How many z are decoded at once, if each is decoded to so many numbers."""
+    return max(1, ROWS * PIXELS // max(PIXELS, pixels))
+
+
+def shape_of_chunk(num_samples: int, pixels: int = PIXELS) -> tuple[int, int]:
     """How many samples z of how many examples are decoded at once.
 
     As many samples of an example as can be: what the decoder makes of x alone serves all of them.
@@ -189,23 +196,23 @@ def shape_of_chunk(num_samples: int) -> tuple[int, int]:
     """
     if num_samples < REPEATS or num_samples % REPEATS:
         raise UserError(f"{num_samples} samples cannot be divided: give a multiple of {REPEATS}")
-    return min(num_samples, ROWS), max(1, ROWS // num_samples)
+    rows = rows_of(pixels)
+    return min(num_samples, rows), max(1, rows // num_samples)
 
 
-def _together(group: int, examples: int) -> list[int]:
+def _together(group: int, examples: int, rows: int) -> list[int]:
     """How many of the repeats are decoded at once, each of `group` samples, until all are."""
-    most = max(1, ROWS // (group * examples))
+    most = max(1, rows // (group * examples))
     return [len(places) for places in torch.arange(REPEATS).split(most)]
 
 
-def _noise(
-    repeats: int, group: int, examples: int, latent_dim: int, draws: Generator
-) -> Iterator[Tensor]:
-    """ε for so many samples of each example, (r, k, B, d) with at most ROWS of r·k·B at once."""
-    most = max(1, ROWS // (repeats * examples))
+def _noise(shape: Sequence[int], rows: int, draws: Generator) -> Iterator[Tensor]:
+    """ε of a shape (r, K, B, d), as parts (r, k, B, d) with at most so many rows r·k·B at once."""
+    repeats, group, examples, latent_dim = shape
+    most = max(1, rows // (repeats * examples))
     for done in range(0, group, most):
-        shape = (repeats, min(most, group - done), examples, latent_dim)
-        yield torch.randn(shape, device=draws.device, generator=draws)
+        part = (repeats, min(most, group - done), examples, latent_dim)
+        yield torch.randn(part, device=draws.device, generator=draws)
 
 
 def _nll(log_means: Tensor) -> Tensor:

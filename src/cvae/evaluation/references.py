@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cvae.evaluation.evidence import ROWS, rows_of
 from cvae.metrics import Moments
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
@@ -20,7 +21,7 @@ from cvae.spread import (
 from cvae.styles import STYLE_IOU, StyleFrequencies, StyleRecall
 
 NUM_SAMPLES = 16  # of each input, as Kohl et al. 2018 have
-BATCH = 100  # inputs, to bound the memory
+BATCH = 100  # inputs of 28x28; of larger ones fewer at once, to bound the memory
 
 
 @torch.inference_mode()
@@ -32,8 +33,8 @@ def sampled_masks(model: ConditionalVAE, x: Tensor, seed: int) -> Tensor:
         x: the conditions, (N, …).
         seed: of z.
     """
-    masks = []
-    for place, some in enumerate(tqdm(x.split(BATCH), desc="masks", unit_scale=BATCH, unit="x")):
+    masks, size = [], max(1, BATCH * rows_of(x[0].numel()) // ROWS)
+    for place, some in enumerate(tqdm(x.split(size), desc="masks", unit_scale=size, unit="x")):
         draws = generator(Stream.GENERATION, seed, place, device=x.device)
         shape = (NUM_SAMPLES, len(some), model.latent_dim)
         means = model.sample(some, torch.randn(shape, device=x.device, generator=draws)).mean

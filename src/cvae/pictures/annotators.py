@@ -6,6 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cvae.densities import reparameterize
 from cvae.evaluation.latents import Latents
 from cvae.model import ConditionalVAE
 from cvae.pictures.plane import Plane
@@ -32,10 +33,9 @@ def whose(
     z, style = [], []
     for part in zip(*(tensor.split(BATCH) for tensor in (x, references, noise)), strict=True):
         some, drawn, ε = part
-        prior = model.prior(some)
-        z.append(prior.mean + prior.stddev * ε)
+        z.append(reparameterize(model.prior(some), ε))
         masks = model.decoder(some, z[-1]).mean > 0.5
-        style.append(styles(masks.unsqueeze(1), drawn.bool()).squeeze(1))
+        style.append(styles(masks.unsqueeze(1), drawn.to(masks.device).bool()).squeeze(1))
     return torch.cat(z).cpu(), torch.cat(style).cpu()
 
 

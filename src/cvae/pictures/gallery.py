@@ -110,7 +110,7 @@ PICTURES = {
         (Z, READ, SEVERAL),
     ),
     "kl": Picture(_kl, (Z, READ)),
-    "styles": Picture(_styles, (Z, SEVERAL, REFERENCES)),
+    "styles": Picture(_styles, (REFERENCES, Z, SEVERAL)),
     "aggregate": Picture(lambda subject: plot_aggregate(subject.latents, subject.seed), (Z, READ)),
 }
 

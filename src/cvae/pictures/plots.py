@@ -116,7 +116,7 @@ def _contours(axes: Axes, plane: Plane, priors: Mapping[int, Latents]) -> None:
     """At 1 and 2 σ of each prior, and its class at its mean if there are several."""
     alone = len(priors) == 1
     for label, prior in priors.items():
-        colour = CLASSES[label]
+        colour = CLASSES[label % len(CLASSES)]
         mean, scale = prior.prior_mean[0], prior.prior_scale[0]
         for radius in (1, 2):
             across, up = plane.ellipse(mean, scale, radius).T.tolist()
@@ -144,5 +144,5 @@ def points(axes: Axes, places: Tensor, labels: Tensor, names: Sequence[str]) -> 
     """Points (N, 2), a colour a label (N,), each label with its name; −1 is the last name, grey."""
     for label in labels.unique().tolist():
         across, up = places[labels == label].T.tolist()
-        colour = GREY if label < 0 else CLASSES[label]
+        colour = GREY if label < 0 else CLASSES[label % len(CLASSES)]
         axes.scatter(across, up, s=7, color=colour, alpha=0.6, linewidths=0, label=names[label])

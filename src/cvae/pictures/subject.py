@@ -9,11 +9,13 @@ from torch import Tensor
 from cvae.data.base import Examples
 from cvae.data.views import View
 from cvae.evaluation.latents import Latents, latents
+from cvae.evaluation.references import NUM_SAMPLES
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 from cvae.pictures.grid import noise_of_rows, some_of_each
 
 SAMPLES = 10  # of each condition
+ANY = 10  # of the examples with several references
 SHOWN = 2000  # examples as points, for the eye or the embedding projector
 
 
@@ -46,7 +48,9 @@ class Subject:
 
     @cached_property
     def chosen(self) -> Tensor:
-        """Positions of two examples of each class, (2, C)."""
+        """Positions of two examples of each class, (2, C); where these are annotators, of any."""
+        if self.data.references is not None:
+            return self.some[: 2 * ANY].reshape(2, -1)
         return some_of_each(self.data.labels, 2, self.seed)
 
     @property
@@ -62,10 +66,11 @@ class Subject:
 
     @property
     def noise(self) -> Tensor:
-        """ε of SAMPLES rows of samples, a column for each condition of the view's showcase."""
+        """ε of rows of samples, a column for each condition of the view's showcase."""
+        rows = SAMPLES if self.data.references is None else NUM_SAMPLES
         columns = len(self.view.showcase(self.singles[0]))
         draws = generator(Stream.PICTURES, self.seed, 1)
-        return noise_of_rows(self.model, SAMPLES, columns, draws).to(self.data.x.device)
+        return noise_of_rows(self.model, rows, columns, draws).to(self.data.x.device)
 
     @property
     def noise_of_some(self) -> Tensor:
