@@ -30,7 +30,7 @@ NAMES = [
     ("callbacks=null", "callbacks=null"),
     (
         "experiment=foo",
-        "experiment=foo: 'foo' is not one of blog_cvae, blog_vae, iwae_paper, iwae_",
+        "experiment=foo: 'foo' is not one of annotators, blog_cvae, blog_vae, iwae_paper, iwae_",
     ),
     ("data=quadrants data.observed=4", "data.view.observed=4: Input should be 1, 2 or 3"),
     ("data=quadrants network=conv", "network=conv draws images, and here y is a vector"),
