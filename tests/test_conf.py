@@ -119,6 +119,7 @@ def test_every_model_completes_quadrants(
         assert picture.height == 2 * (rows * (28 + 2) + 2)
 
 
+@pytest.mark.slow  # the annotators draw seventy thousand digits for each
 @pytest.mark.parametrize(
     "words",
     [
