@@ -162,20 +162,52 @@ def test_annotators_that_cannot_be(arrays: Arrays, options: dict[str, Any], mess
         make(arrays, **options)
 
 
+class Given:
+    """The same examples in each of some splits."""
+
+    num_train = None
+
+    def __init__(self, split: Split, *names: str) -> None:
+        self.split, self.names = split, names
+
+    def has_validation(self, root: str | None) -> bool:
+        return "val" in self.names
+
+    def prepare(self, root: str | None) -> None: ...
+
+    def load(self, root: str | None) -> Splits:
+        record = {"folder": "f", **dict.fromkeys(self.names, "sha256:0")}
+        return Splits(dict.fromkeys(self.names, self.split), ["a", "b"], record)
+
+
+def given(*names: str) -> AnnotatedData:
+    images, masks = torch.zeros(200, 1, 4, 4), torch.zeros(200, 2, 4, 4)
+    split = Split(images.byte(), masks.byte(), torch.full((200, 2), 0.5))
+    data = AnnotatedData(Given(split, *names), Segmentation([1, 4, 4]), 2)
+    data.setup()
+    return data
+
+
+def test_test_answers_do_not_depend_on_whether_there_is_validation() -> None:
+    with_val, without = given("train", "val", "test"), given("train", "test")
+    assert torch.equal(with_val.examples("test").labels, without.examples("test").labels)
+    answers = [with_val.examples(split).labels for split in ("val", "test")]
+    assert not torch.equal(*answers)
+
+
+@pytest.mark.parametrize("now", [("train", "test"), ("train", "val", "test", "more")])
+def test_a_split_that_has_come_or_gone_is_noticed(now: tuple[str, ...]) -> None:
+    kept = {"given": 0, "hashes": given("train", "val", "test").hashes}
+    data = given("train", "val", "test")
+    data.load_state_dict(kept)
+    data.record = {"folder": "f", **dict.fromkeys(now, "sha256:0")}
+    with pytest.raises(UserError, match=r"f/(val|more) has changed"):
+        data.load_state_dict(kept)
+
+
 def test_images_of_another_shape_than_the_view_s() -> None:
-    class Tall:
-        num_train = None
-
-        def has_validation(self, root: str | None) -> bool:
-            return False
-
-        def prepare(self, root: str | None) -> None: ...
-
-        def load(self, root: str | None) -> Splits:
-            images, masks = torch.zeros(2, 3, 32, 16), torch.zeros(2, 1, 32, 16)
-            split = Split(images.byte(), masks.byte(), torch.ones(2, 1))
-            return Splits({"train": split, "test": split}, ["a"], {})
-
-    data = AnnotatedData(Tall(), Segmentation([1, 28, 28]), 2)
+    images, masks = torch.zeros(2, 3, 32, 16), torch.zeros(2, 1, 32, 16)
+    tall = Split(images.byte(), masks.byte(), torch.ones(2, 1))
+    data = AnnotatedData(Given(tall, "train", "test"), Segmentation([1, 28, 28]), 2)
     with pytest.raises(UserError, match=r"data\.view\.shape=\[3,32,16\]"):
         data.setup()

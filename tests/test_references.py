@@ -12,8 +12,12 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 
 from cvae.densities import StandardNormal
+from cvae.evaluation.data import split_of
+from cvae.evaluation.evidence import ROWS, rows_of
 from cvae.evaluation.references import NUM_SAMPLES, against_references
 from cvae.model import ConditionalVAE
+from cvae.pictures.grid import samples
+from cvae.pictures.subject import Subject
 from cvae.run import Run
 from cvae.training.fit import fit
 from warm import Warm
@@ -87,6 +91,22 @@ def test_pictures_are_of_all_annotators(finished: Run, warm: Warm) -> None:
     pictures = {path.stem for path in (finished.folder / "pictures").glob("*.png")}
     assert {"conditions", "styles", "posterior_means", "kl"} <= pictures
     assert "interpolation_of_conditions" not in pictures
+
+
+def test_inputs_are_shown_with_all_references_and_sixteen_samples(finished: Run) -> None:
+    data, test = split_of(finished, "test")
+    subject = Subject(finished.load_model(), data.view, test, seed=0)
+    x, truths = subject.singles[0], subject.data.truths(subject.chosen[0])
+    rows = samples(subject.model, subject.view, x, subject.noise, truths).rows
+    assert list(rows[:3]) == ["x", *NAMES]
+    assert len([row for row in rows if row.startswith(("ε", "sample"))]) == NUM_SAMPLES
+    assert list(rows[-2:]) == ["mean", "2 × std. deviation"]
+
+
+def test_fewer_large_images_are_decoded_at_once() -> None:
+    assert rows_of(28 * 28) == rows_of(5) == ROWS
+    assert rows_of(56 * 56) == ROWS // 4
+    assert rows_of(10**9) == 1
 
 
 def test_samples_of_images_by_number(finished: Run, warm: Warm, tmp_path: Path) -> None:
