@@ -30,25 +30,27 @@ def lines(command: Command) -> list[str]:
 def test_a_job_that_fails_leaves_its_line_and_the_others_go_on(
     sweep: Sweep, resume: Resume, tmp_path: Path
 ) -> None:
-    command = sweep(tmp_path, *SHORT, "model.latent_dim=2,0,3", "objective.beta=0.5").wait()
+    now = tmp_path / "${now:%f}"  # the microsecond: another one, whenever it is asked for
+    command = sweep(now, *SHORT, "model.latent_dim=2,0,3", "objective.beta=0.5").wait()
+    (folder,) = tmp_path.iterdir()
     assert command.status == 1
-    assert f"1 job of the sweep failed or did not finish: {tmp_path}/1;" in lines(command)[-1]
-    assert finished(tmp_path) == {"0", "2"}
+    assert f"1 job of the sweep failed or did not finish: {folder}/1;" in lines(command)[-1]
+    assert finished(folder) == {"0", "2"}
     why = "model.latent_dim=0: Input should be greater than 0"
-    assert (tmp_path / "1" / "failure.txt").read_text() == f"{why}\n"
-    assert f"- failed: {tmp_path}/1: {why}" in (tmp_path / "comparison.md").read_text()
-    with (tmp_path / "averages.csv").open(newline="") as file:
+    assert (folder / "1" / "failure.txt").read_text() == f"{why}\n"
+    assert f"- failed: {folder}/1: {why}" in (folder / "comparison.md").read_text()
+    with (folder / "averages.csv").open(newline="") as file:
         rows = {row["model.latent_dim"]: row for row in csv.DictReader(file)}
     assert rows.keys() == {"2", "3"}
-    assert float(rows["3"]["elbo"]) == results(tmp_path / "2")["test/elbo"]
-    assert (tmp_path / "sizes.png").is_file()
-    assert_hyperparameters(tmp_path / "2", {"model/latent_dim": 3, "objective/beta": 0.5})
+    assert float(rows["3"]["elbo"]) == results(folder / "2")["test/elbo"]
+    assert (folder / "sizes.png").is_file()
+    assert_hyperparameters(folder / "2", {"model/latent_dim": 3, "objective/beta": 0.5})
 
-    before = (tmp_path / "0" / "metrics.json").stat().st_mtime_ns
-    command = resume(tmp_path)  # the failed one is tried again, and no other
+    before = (folder / "0" / "metrics.json").stat().st_mtime_ns
+    command = resume(folder)  # the failed one is tried again, and no other
     assert command.status == 1
-    assert f"failed: {tmp_path}/1: {why}" in command.output
-    assert (tmp_path / "0" / "metrics.json").stat().st_mtime_ns == before
+    assert f"failed: {folder}/1: {why}" in command.output
+    assert (folder / "0" / "metrics.json").stat().st_mtime_ns == before
 
 
 def assert_hyperparameters(run: Path, expected: dict[str, float]) -> None:

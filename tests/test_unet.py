@@ -122,6 +122,19 @@ def test_skip_connections_keep_every_pixel() -> None:
     assert ((network(unseen)[:, 0] > 0) == unseen.bool()).float().mean() > 0.99
 
 
+def test_the_start_keeps_the_size_of_what_passes_every_layer() -> None:
+    """He et al. 2015: before a ReLU the mean square is twice that of the layer's input."""
+    network = UNet([256, 256], [16], "relu").decoder([(1, 8, 8), (256,)], (1, 1, 8, 8))
+    pixels = network.combine
+    given = [torch.randn(2000, 256), torch.randn(2000, 256)]
+    joint = pixels.first(*given)
+    hidden = pixels.rest[:2](joint)
+    # 2000 x 256 values of weights that are themselves drawn: some per cent
+    assert joint.square().mean().item() == pytest.approx(2, rel=0.05)
+    assert hidden.square().mean().item() == pytest.approx(2, rel=0.05)
+    assert not any(bias.any() for name, bias in network.named_parameters() if "bias" in name)
+
+
 def test_a_decoder_starts_at_the_mean_of_each_plane() -> None:
     network = decoder()
     for parameter in network.parameters():

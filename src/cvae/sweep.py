@@ -54,6 +54,8 @@ class Jobs(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         try:
+            # first: from here on its ${now:} is this moment for every job that is composed
+            folder = Path(config.hydra.sweep.dir)
             composed = _compose(config)
         except MISTAKES:
             return  # Hydra itself comes upon it next, and begins no job
@@ -61,7 +63,7 @@ class Jobs(Callback):
             "direction" in config.hydra.sweeper
         ):  # of Optuna's search, whose own choice is to minimise
             config.hydra.sweeper.direction = "maximize"
-        Jobs.sweep = Path(config.hydra.sweep.dir)
+        Jobs.sweep = folder
         announce(Jobs.sweep)
         for number, job in enumerate(composed):
             with suppress(*MISTAKES):  # which the job will tell of

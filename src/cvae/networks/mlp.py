@@ -21,7 +21,8 @@ class JointLinear(nn.Module):
 
     def __init__(self, sizes: Sequence[int], out_features: int) -> None:
         super().__init__()
-        joint = nn.Linear(sum(sizes), out_features)  # draws the weights for all inputs together
+        self.in_features = sum(sizes)
+        joint = nn.Linear(self.in_features, out_features)  # draws the weights of all inputs
         parts = joint.weight.detach().split(list(sizes), dim=1)
         # not views of one weight: the gradient of a split is a copy of the whole, every step
         self.weights = nn.ParameterList([nn.Parameter(part.contiguous()) for part in parts])

@@ -1,8 +1,8 @@
 """The Probabilistic U-Net's networks, from an image x to an image y of the same size."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cvae.errors import UserError
 from cvae.networks.conv import ConvEncoder, check_image
 from cvae.networks.family import ACTIVATIONS, Activation, Shape, over_leading
-from cvae.networks.mlp import Dense
+from cvae.networks.mlp import Dense, JointLinear
 from cvae.ranges import Sizes
 
 
@@ -88,7 +88,7 @@ class UNetDecoder(nn.Module):
         width, in_channels = channels[0], sum(shape[0] for shape in images)
         self.features = Together(Features(in_channels, channels, activation))
         # a 1×1 convolution is a linear layer of each pixel's channels
-        self.combine = Dense([(width,), *vectors], (prod(self.planes),), [width, width], activation)
+        self.combine = Dense([(width,), *vectors], (math.prod(self.planes),), [width, width], activation)
         self.apply(_start)
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -144,7 +144,12 @@ def _start(layer: nn.Module) -> None:
     """Weights that keep the size of what passes many layers (He et al. 2015, arXiv:1502.01852)."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # each has one
+    elif isinstance(layer, JointLinear):
+        for weight in layer.weights:  # of one layer, which sees the inputs side by side
+            nn.init.normal_(weight, std=math.sqrt(2 / layer.in_features))
+    else:
+        return
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # each has one
 
 
 def _check_sides(shapes: Sequence[Shape]) -> None:
