@@ -88,7 +88,9 @@ class UNetDecoder(nn.Module):
         width, in_channels = channels[0], sum(shape[0] for shape in images)
         self.features = Together(Features(in_channels, channels, activation))
         # a 1×1 convolution is a linear layer of each pixel's channels
-        self.combine = Dense([(width,), *vectors], (math.prod(self.planes),), [width, width], activation)
+        self.combine = Dense(
+            [(width,), *vectors], (math.prod(self.planes),), [width, width], activation
+        )
         self.apply(_start)
 
     def forward(self, *inputs: Tensor) -> Tensor:
