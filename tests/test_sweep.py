@@ -93,6 +93,17 @@ def test_a_word_that_does_not_exist_is_told_before_any_job_begins(
     assert not list(tmp_path.glob("*/config.yaml"))
 
 
+def test_a_sweep_that_cannot_begin_says_so_in_a_line(sweep: Sweep, tmp_path: Path) -> None:
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=0"]
+    for command, line in (
+        (sweep(tmp_path, SIZES, *joblib), "hydra.launcher.n_jobs=0: 1 or more"),
+        (sweep(Path("/proc/none"), SIZES), "/proc/none/sweep.txt could not be written"),
+    ):
+        assert command.wait().status == 1
+        (told,) = lines(command)
+        assert line in told
+
+
 HAPPENINGS = """
 import os
 from cvae.training.recorder import Recorder
@@ -196,9 +207,13 @@ def test_the_same_command_in_the_same_folder_goes_on_and_other_words_are_refused
     assert command.status == 0, command.output
     assert (tmp_path / "1" / "metrics.json").stat().st_mtime_ns == before
     assert differences(reference("model.latent_dim=2"), tmp_path / "0") == []
+    words = (tmp_path / "sweep.txt").read_text()
     command = sweep(tmp_path, "model.latent_dim=4,3").wait()
-    assert f"{tmp_path}/0 holds a run" in command.output
+    assert command.status == 1
+    (line,) = lines(command)
+    assert f"hydra.sweep.dir={tmp_path} holds another sweep, whose job 0 has other values" in line
     assert step(tmp_path / "0") == 60
+    assert (tmp_path / "sweep.txt").read_text() == words
 
 
 @pytest.mark.slow

@@ -48,14 +48,18 @@ def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
     runs = [run for run in found if run.folder.resolve() not in resolved]
     comparison = Comparison([read_row(run) for run in runs], keys, failed)
     key = swept_key(comparison)
+    drawn = {
+        (SIZES, f"results against {key}"): draw_sizes(comparison, key) if key else None,
+        (PICTURE, "learning curves"): draw(comparison),
+    }
+    pictures = {place: content for place, content in drawn.items() if content}
+    links = [f"![{shown}]({name})" for name, shown in pictures]
     contents = {
-        PICTURE: draw(comparison),
         "averages.csv": averages(comparison).encode(),
         "comparison.csv": as_csv(comparison).encode(),
-        "comparison.md": _markdown(comparison, key).encode(),
+        "comparison.md": _markdown(comparison, links).encode(),
+        **{name: content for (name, _), content in pictures.items()},
     }
-    if key:
-        contents[SIZES] = draw_sizes(comparison, key)
     for name, content in contents.items():
         write_atomically(out / name, content)
     written = [f"written: {out / name}" for name in reversed(contents)]
@@ -63,15 +67,14 @@ def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
     return "\n".join(plain)
 
 
-def _markdown(comparison: Comparison, key: str | None) -> str:
+def _markdown(comparison: Comparison, pictures: Sequence[str]) -> str:
     heading = title(comparison)
     parts = [
         "# Comparison",
         f"{heading[0].upper()}{heading[1:]}.",
         table(comparison, "github"),
         "\n".join(f"- {note}" for note in comparison.notes()),
-        f"![results against {key}]({SIZES})" if key else "",
-        f"![learning curves]({PICTURE})",
+        *pictures,
         "## Runs",
         table_of_runs(comparison, "github"),
     ]

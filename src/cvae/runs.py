@@ -17,6 +17,8 @@ def find(name: str) -> Run:
     """
     run = _latest() if name == "latest" else Run(name)
     if not (run.folder / "config.yaml").is_file():
+        for below in sorted(run.folder.glob("*/config.yaml")):
+            raise UserError(f"{name} holds several runs: name one of them, such as {below.parent}")
         raise UserError(f"{name} is not a run's folder: it has no config.yaml")
     for path in run.folder.rglob("*"):
         if path.is_symlink():  # a folder from elsewhere could have any file overwritten

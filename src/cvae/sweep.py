@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cvae.allowed import allow
-from cvae.command import MISTAKES
+from cvae.command import MISTAKES, log_mistake
 from cvae.compare import compare
-from cvae.config import plain
-from cvae.errors import Interrupted
+from cvae.config import check_config, plain
+from cvae.errors import Interrupted, UserError
 from cvae.jobs import announce, failures, jobs
 from cvae.run import Run
 from cvae.training.beside import run_beside, share_threads, stop_jobs_first
@@ -63,16 +64,40 @@ class Jobs(Callback):
             "direction" in config.hydra.sweeper
         ):  # of Optuna's search, whose own choice is to minimise
             config.hydra.sweeper.direction = "maximize"
+        try:
+            _begin(folder, config, composed)
+        except MISTAKES as error:
+            log_mistake(error)
+            sys.exit(1)  # Hydra makes a warning of what a callback raises, and goes on
         Jobs.sweep = folder
-        announce(Jobs.sweep)
-        for number, job in enumerate(composed):
-            with suppress(*MISTAKES):  # which the job will tell of
-                _leave_config(job, number)
-        if run_beside(config.hydra.launcher):
-            count = len(composed) or config.hydra.sweeper.get("n_jobs", 1)
-            share_threads(config.hydra.launcher, count)
-            share_gpus()
-            stop_jobs_first(Jobs.sweep)
+
+
+def _begin(folder: Path, config: DictConfig, composed: Sequence[DictConfig]) -> None:
+    """Leave the sweep's words and its jobs' configs, and share out what the jobs have.
+
+    Raises:
+        UserError: the folder holds another sweep, or cannot be written.
+    """
+    runs = []
+    for number, job in enumerate(composed):
+        with suppress(*MISTAKES):  # which the job will tell of
+            runs.append(_job(job, number))
+    for run in runs:
+        if run.begun and Run(run.folder).config != run.config:
+            raise UserError(
+                f"hydra.sweep.dir={folder} holds another sweep, whose job {run.folder.name} has "
+                f"other values: choose another, or go on with python -m cvae.resume {folder}"
+            )
+    announce(folder)
+    for run in runs:
+        if not run.begun:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            run.write_config()
+    if run_beside(config.hydra.launcher):
+        count = len(composed) or config.hydra.sweeper.get("n_jobs", 1)
+        share_threads(config.hydra.launcher, count)
+        share_gpus()
+        stop_jobs_first(folder)
 
 
 def _compose(config: DictConfig) -> list[DictConfig]:
@@ -89,16 +114,21 @@ def _compose(config: DictConfig) -> list[DictConfig]:
     return [loader.load_sweep_config(config, words) for words in jobs_words]
 
 
-def _leave_config(config: DictConfig, number: int) -> None:
+def _job(config: DictConfig, number: int) -> Run:
+    """The run that a job's composed config describes.
+
+    Raises:
+        UserError: the config names a target that is not on the list.
+        OmegaConfBaseException: a value cannot be resolved.
+    """
     with open_dict(config):
         config.hydra.job.num = number
         HydraConfig.instance().set_config(config)  # which the config's own values refer to
         folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
         del config["hydra"]
     run = Run(folder, folder_config(config))
-    if not run.begun:
-        folder.mkdir(parents=True, exist_ok=True)
-        run.write_config()
+    check_config(run.config)
+    return run
 
 
 def end_sweep(folder: Path) -> None:
@@ -116,6 +146,8 @@ def end_sweep(folder: Path) -> None:
     if missing:
         names = ", ".join(str(other) for other in missing)
         hint = f"python -m cvae.resume {folder} goes on"
+        if failed:
+            hint += f", and so does its command with better values and hydra.sweep.dir={folder}"
         log.error(
             "%s of the sweep failed or did not finish: %s; %s",
             "1 job" if len(missing) == 1 else f"{len(missing)} jobs",

@@ -15,8 +15,10 @@ PARTS = {"val": "validation", "train": "training"}
 EARLY = 0.1  # fraction of the epochs whose far lower values the picture may leave out
 
 
-def draw(comparison: Comparison) -> bytes:
+def draw(comparison: Comparison) -> bytes | None:
     """The picture, as PNG: a row of panels for each density, as these cannot share an axis.
+
+    None before any run has ended an epoch.
 
     Raises:
         UserError: a run's metrics.csv is malformed.
@@ -25,14 +27,10 @@ def draw(comparison: Comparison) -> bytes:
         (group, [found for row in group.rows if (found := read_curves(row))])
         for group in comparison.groups
     ]
-    return picture(
-        [
-            Entry(label(comparison, group), density(group), found)
-            for group, found in curves
-            if found
-        ],
-        _row,
-    )
+    entries = [
+        Entry(label(comparison, group), density(group), found) for group, found in curves if found
+    ]
+    return picture(entries, _row) if entries else None
 
 
 def _row(figure: SubFigure, shown: Sequence[tuple[str, list[dict[str, Curve]]]]) -> None:
@@ -55,7 +53,7 @@ def _panel(axes: Axes, title: str, parts: set[str]) -> None:
     dashed = "validation (dashed: training)"  # of runs that validate nothing
     part = PARTS[next(iter(parts))] if len(parts) == 1 else dashed
     plain_panel(axes, f"{title}, {part}", "epoch", "nats an image")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _lines(axes: Axes, curves: Sequence[Curve], colour: str) -> None:

@@ -62,9 +62,10 @@ def picture(
         pairs = zip(entries, colours, strict=True)
         row(panel, [(colour, entry.content) for entry, colour in pairs if entry.density == density])
     handles = [Line2D([], [], color=colour, lw=1.8) for colour in colours]
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8
-    )
+    if any(labels):
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8
+        )
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_png(file)
     return file.getvalue()

@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from cvae.command import interrupt
+from cvae.errors import UserError
 from cvae.jobs import jobs
 from cvae.training.signals import handle_signals
 
@@ -31,8 +32,13 @@ def share_threads(launcher: Mapping[str, Any], count: int) -> None:
     Args:
         launcher: Hydra's config of it.
         count: of the jobs.
+
+    Raises:
+        UserError: there are to be no jobs at once.
     """
     threads, most = torch.get_num_threads(), launcher.get("n_jobs", -1)
+    if most == 0:
+        raise UserError("hydra.launcher.n_jobs=0: 1 or more, or -1 for one on each core")
     if not any(name in os.environ for name in THREADS):
         threads = max(1, threads // (count if most < 0 else min(count, most)))
     os.environ.update(dict.fromkeys(THREADS, str(threads)))  # joblib would add what is missing
