@@ -29,11 +29,15 @@ def test_jobs_in_processes_of_other_launchers_fail_alone(
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     words = (*TINY, *SHORT, "model.latent_dim=2,0,3", f"hydra/launcher={launcher}")
+    words += ("trainer.enable_progress_bar=true",)
     result = train("-m", *last_of_each(words), f"hydra.sweep.dir={tmp_path}")
     assert result.returncode == 1
     assert f"1 job of the sweep failed or did not finish: {tmp_path}/1;" in result.stderr
     assert "Traceback" not in result.stderr
     assert finished(tmp_path) == {"0", "2"}
+    assert "%|" not in result.stderr  # bars of several jobs would write over each other
+    for name in ("0", "2"):
+        assert f"{name}: epoch 1, val/elbo" in (tmp_path / name / "train.log").read_text()
     why = "model.latent_dim=0: Input should be greater than 0"
     assert f"failed: {tmp_path}/1: {why}" in result.stdout
     assert results(tmp_path / "0")["threads"] <= max(1, len(os.sched_getaffinity(0)) // 3)

@@ -74,12 +74,13 @@ def train_job(config: DictConfig, folder: Path) -> float | None:
 
 def _begin_or_go_on(config: DictConfig, run: Run) -> None:
     """A job that was cut off goes on, and one that has ended has nothing to do."""
-    take_gpu(HydraConfig.get().job.num, HydraConfig.get().launcher)
+    launcher = HydraConfig.get().launcher
+    take_gpu(HydraConfig.get().job.num, launcher)
     new = Run(run.folder, folder_config(config))
     if not (run.begun and run.config == new.config):
         new.begin()
-    if not run.metrics.is_file():
-        launch(new)
+    if not run.metrics.is_file():  # bars of several jobs would write over each other
+        launch(new.changed(["trainer.enable_progress_bar=false"]) if run_beside(launcher) else new)
 
 
 @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")

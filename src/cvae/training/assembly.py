@@ -13,7 +13,7 @@ from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.run import Run
 from cvae.runs import find
-from cvae.training.callbacks import Bar
+from cvae.training.callbacks import Bar, Lines
 from cvae.training.checkpoints import CheckpointFiles
 from cvae.training.module import Training
 from cvae.training.recorder import Recorder
@@ -22,13 +22,13 @@ from cvae.training.recorder import Recorder
 def make_trainer(run: Run, recorder: Recorder, begun: Mapping[str, Any] | None) -> Trainer:
     """The config's trainer with its logger and callbacks, new or going on from a checkpoint."""
     config = run.config
+    bar = config["trainer"]["enable_progress_bar"]
     callbacks = [
-        recorder,
+        recorder,  # first: the others look at its rows
+        Bar(recorder) if bar else Lines(run.folder.name, recorder),
         *build(config["callbacks"], "callbacks").values(),
         build(config["checkpoint"], "checkpoint", run=run, recorder=recorder),
     ]
-    if config["trainer"]["enable_progress_bar"]:
-        callbacks.append(Bar(recorder))
     logger = build(
         config["logger"],
         "logger",

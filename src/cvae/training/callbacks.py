@@ -46,6 +46,23 @@ class Bar(TQDMProgressBar):
         return shown
 
 
+class Lines(Callback):
+    """A line in the log at each epoch's end, for files and for jobs that share a terminal.
+
+    Args:
+        name: of the run.
+        recorder: holds the rows of the epochs.
+    """
+
+    def __init__(self, name: str, recorder: Recorder) -> None:
+        self.name, self.recorder = name, recorder
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        row = self.recorder.rows[-1]
+        part = "val" if "val/elbo" in row else "train"
+        log.info("%s: epoch %d, %s/elbo %.2f", self.name, row["epoch"], part, row[f"{part}/elbo"])
+
+
 class Pictures(Callback):
     """Reconstructions and samples, as PNG in the run's folder and in TensorBoard.
 
