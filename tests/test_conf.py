@@ -263,9 +263,19 @@ def test_the_probabilistic_unet_is_a_model_a_prior_and_a_network(
         (["likelihood=continuous_bernoulli"], "none"),
         (["likelihood=gaussian", "data.binarize=static"], "static"),
         (["experiment=blog_vae"], "none"),
+        (["likelihood=gaussian", "data=quadrants"], "none"),
+        (["likelihood=gaussian", "experiment=pythae_vae"], "static"),
     ],
 )
 def test_the_likelihood_says_what_pixels_it_is_for(
     compose: Compose, overrides: list[str], binarize: str
 ) -> None:
-    assert compose(*overrides)["data"]["binarize"] == binarize
+    config = compose(*overrides)
+    assert config["data"]["binarize"] == binarize
+    assert not {"pixels", "_shorthand_"} & config["likelihood"].keys()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("data", ["annotators", "references"])
+def test_masks_have_no_pixels_to_binarise(compose: Compose, data: str, likelihood: str) -> None:
+    assert "binarize" not in compose(f"data={data}", f"likelihood={likelihood}")["data"]
