@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 
+from cvae.data.base import Examples
+from cvae.data.views import Segmentation
 from cvae.densities import StandardNormal
 from cvae.evaluation.data import split_of
 from cvae.evaluation.evidence import ROWS, rows_of
@@ -103,6 +105,16 @@ def test_inputs_are_shown_with_all_references_and_sixteen_samples(finished: Run)
     assert list(rows[-2:]) == ["mean", "2 × std. deviation"]
 
 
+@pytest.mark.parametrize("count", [1, 7, 13, 40])
+def test_of_few_inputs_all_are_shown(count: int) -> None:
+    x = torch.arange(count).float()
+    references = x.reshape(-1, 1).repeat(1, 2).byte()
+    subject = Subject(MODEL, Segmentation([1, 6, 6]), Examples(x, x, x, NAMES, references), 0)
+    singles = subject.singles[0]
+    assert len(singles) == len(singles.unique()) == min(count, 10)
+    assert subject.pairs[0].shape == (2, len(singles))
+
+
 def test_fewer_large_images_are_decoded_at_once() -> None:
     assert rows_of(28 * 28) == rows_of(5) == ROWS
     assert rows_of(56 * 56) == ROWS // 4
@@ -146,12 +158,14 @@ class Coin(nn.Module):
         return Independent(Bernoulli(probs=means, validate_args=False), 3, validate_args=False)
 
 
+MODEL = ConditionalVAE(nn.Identity(), StandardNormal(2), Coin(), 2)
+
+
 def test_a_model_that_draws_as_the_annotators_do_scores_as_the_oracle() -> None:
     draws = torch.Generator().manual_seed(0)
     x = (torch.rand(500, 1, 6, 6, generator=draws) > 0.5).float()
-    model = ConditionalVAE(nn.Identity(), StandardNormal(2), Coin(), 2)
     references = torch.stack([x, 1 - x], 1).byte()
-    found = against_references(model, x, references, torch.full((500, 2), 0.5), ["a", "b"], seed=0)
+    found = against_references(MODEL, x, references, torch.full((500, 2), 0.5), ["a", "b"], seed=0)
     for numbers in (found, found["oracle"]):
         # all distances are 1: GED² of one image is 1 − 2·heads·tails/240 − ½, heads of 16 tosses
         error = numbers["ged2"]["standard_error"]
