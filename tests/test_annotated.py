@@ -146,6 +146,24 @@ def test_who_answers_is_who_the_uniform_draw_falls_to() -> None:
     assert answering(short, torch.tensor([0.95])).tolist() == [2]
 
 
+def test_who_answers_needs_nothing_that_is_not_deterministic_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draws = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(10_000, 7, generator=draws)
+    probabilities /= probabilities.sum(1, keepdim=True)
+    sums = probabilities.cumsum(1)
+    uniform = sums[:, 3] + torch.randint(-1, 2, (10_000,), generator=draws) * 2**-24  # at the edge
+    above = torch.cat([sums[:, :-1] > uniform.unsqueeze(1), torch.ones(10_000, 1).bool()], 1)
+
+    def refused(*_: Any) -> None:
+        raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation")
+
+    monkeypatch.setattr(torch.Tensor, "cumsum", refused)
+    monkeypatch.setattr(torch, "cumsum", refused)
+    assert torch.equal(answering(probabilities, uniform), above.int().argmax(1))
+
+
 def test_the_mean_is_over_training_answers(data: AnnotatedData) -> None:
     *tensors, _ = data.datasets["train"].tensors
     torch.testing.assert_close(data.mean(), data.see(tensors)[1].mean(0))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -150,7 +151,12 @@ class AnnotatedData(InMemory):
 
 
 def answering(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Who answers, (B,): the first whose cumulative probability, of (B, A), is above u, (B,)."""
-    above = probabilities.cumsum(1) > uniform.unsqueeze(1)
+    """Who answers, (B,): the first whose cumulative probability, of (B, A), is above u, (B,).
+
+    Added up one after the other, since `cumsum` is not deterministic on a GPU and an error where
+    the trainer is to be; in float64 and rounded once, as `cumsum` does on the CPU.
+    """
+    sums = torch.stack([*accumulate(probabilities.double().unbind(1))], 1).float()
+    above = sums > uniform.unsqueeze(1)
     above[:, -1] = True  # rounding may leave the sum below one
     return above.int().argmax(1)
