@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from cvae.build import build, check_targets
+from cvae.data.annotators import Annotators
 from cvae.errors import UserError
 from cvae.run import Run
 from cvae.train import CONF
@@ -119,7 +120,16 @@ def test_every_model_completes_quadrants(
         assert picture.height == 2 * (rows * (28 + 2) + 2)
 
 
-@pytest.mark.slow  # the annotators draw seventy thousand digits for each
+@pytest.fixture
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Annotators who draw the first digits of each split alone, not seventy thousand."""
+    whole = Annotators._split
+    monkeypatch.setattr(
+        Annotators, "_split", lambda self, digits, place: whole(self, digits[:200], place)
+    )
+
+
+@pytest.mark.usefixtures("few_digits")
 @pytest.mark.parametrize(
     "words",
     [
@@ -206,6 +216,7 @@ def test_every_objective_trains_and_is_judged_by_its_own_number(
     assert results["best"] == pytest.approx(results[f"val/{objective.monitor}"])
 
 
+@pytest.mark.usefixtures("few_digits")
 @pytest.mark.parametrize("choice", sorted(set(choices("experiment")) - {"smoke"}))
 def test_every_experiment_trains(
     compose: Compose, tmp_path: Path, mnist_root: str, choice: str
