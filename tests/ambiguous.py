@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 Pixels = frozenset[int]
 HALF, N, A = 7, 5, 4
+SIDE, OFTEN = 8, [0.75, 0.25]  # of squares
 
 
 def ambiguous(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,3 +60,16 @@ def joined(first: Metric, second: Metric) -> dict[str, Any]:
         both = torch.stack([getattr(first, name), getattr(second, name)])
         setattr(first, name, reduction(both))
     return first.compute()
+
+
+def squares(count: int, seed: int) -> dict[str, np.ndarray]:
+    """Noisy squares; one annotator draws them as they are, the other without their middle."""
+    draws = np.random.default_rng(seed)
+    masks = np.zeros((count, 2, SIDE, SIDE), np.uint8)
+    for mask in masks:
+        row, column = draws.integers(0, SIDE - 4, 2)
+        mask[:, row : row + 5, column : column + 5] = 1
+        mask[1, row + 1 : row + 4, column + 1 : column + 4] = 0
+    noise = draws.integers(0, 60, (count, SIDE, SIDE))
+    images = (noise + 150 * masks[:, 0]).astype(np.uint8)
+    return {"images": images, "references": masks, "probabilities": np.array([OFTEN] * count)}

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import pytest
 import torch
 
 import cvae  # noqa: F401  before torchmetrics and lightning, which need its torchvision
+from ambiguous import SIDE, squares
 from cvae.config import plain
 from cvae.data.source import MNIST, Arrays
 from cvae.evaluation import judge
@@ -137,6 +139,17 @@ def reference(
         return folders[overrides]
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def of_squares(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The words of a tiny model of squares that two annotators drew, ten steps an epoch."""
+    folder = tmp_path_factory.mktemp("squares")
+    for seed, (split, count) in enumerate((("train", 400), ("val", 60), ("test", 120))):
+        np.savez(folder / f"{split}.npz", **squares(count, seed))
+    data = ("data=references", f"data.root={folder}", f"data.view.shape=[1,{SIDE},{SIDE}]")
+    network = ("network.channels=[8,8]", "network.hidden=[16]", "model.latent_dim=3")
+    return "model=probabilistic_unet", *data, "data.batch_size=40", *network
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cvae.data.annotated import AnnotatedData, Split, Splits, answering
+from cvae.data.annotated import AnnotatedData, answering
 from cvae.data.annotators import HABITS, Annotators
 from cvae.data.base import Batch
 from cvae.data.source import MNIST, Arrays
+from cvae.data.splits import Split, Splits, digest
 from cvae.data.views import Segmentation
 from cvae.errors import UserError
 
@@ -145,6 +146,24 @@ def test_who_answers_is_who_the_uniform_draw_falls_to() -> None:
     assert answering(short, torch.tensor([0.95])).tolist() == [2]
 
 
+def test_who_answers_needs_nothing_that_is_not_deterministic_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draws = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(10_000, 7, generator=draws)
+    probabilities /= probabilities.sum(1, keepdim=True)
+    sums = probabilities.cumsum(1)
+    uniform = sums[:, 3] + torch.randint(-1, 2, (10_000,), generator=draws) * 2**-24  # at the edge
+    above = torch.cat([sums[:, :-1] > uniform.unsqueeze(1), torch.ones(10_000, 1).bool()], 1)
+
+    def refused(*_: Any) -> None:
+        raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation")
+
+    monkeypatch.setattr(torch.Tensor, "cumsum", refused)
+    monkeypatch.setattr(torch, "cumsum", refused)
+    assert torch.equal(answering(probabilities, uniform), above.int().argmax(1))
+
+
 def test_the_mean_is_over_training_answers(data: AnnotatedData) -> None:
     *tensors, _ = data.datasets["train"].tensors
     torch.testing.assert_close(data.mean(), data.see(tensors)[1].mean(0))
@@ -203,6 +222,31 @@ def test_a_split_that_has_come_or_gone_is_noticed(now: tuple[str, ...]) -> None:
     data.record = {"folder": "f", **dict.fromkeys(now, "sha256:0")}
     with pytest.raises(UserError, match=r"f/(val|more) has changed"):
         data.load_state_dict(kept)
+
+
+def test_images_made_otherwise_than_when_the_run_began_are_told_of(
+    data: AnnotatedData, arrays: Arrays, caplog: pytest.LogCaptureFixture
+) -> None:
+    data.trainer = SimpleNamespace(num_training_batches=4)  # type: ignore[assignment]
+    data.order = SimpleNamespace(given=0)  # type: ignore[assignment]
+    kept = data.state_dict()
+    before = {name: value for name, value in kept.items() if name != "made"}  # as it once was
+    for told, same in ((kept, make(arrays)), (before, make(arrays, noise=0.1))):
+        same.load_state_dict(told)
+        assert not caplog.records
+    make(arrays, noise=0.1).load_state_dict(kept)
+    assert "are not, to the last bit, those that the run began with" in caplog.text
+
+
+def test_the_digest_is_of_all_bytes_and_shapes() -> None:
+    split = Split(torch.zeros(2, 1, 4, 4), torch.zeros(2, 2, 4, 4), torch.ones(2, 2))
+    others = [
+        Split(split.images + 1, *split[1:]),
+        Split(split.images, split.references.flatten(2), split.probabilities),
+        Split(*split[:2], split.probabilities / 2),
+    ]
+    assert len({digest(one) for one in (split, *others)}) == 4
+    assert digest(split, split) != digest(split)
 
 
 def test_images_of_another_shape_than_the_view_s() -> None:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from cvae.build import build, check_targets
+from cvae.data.annotators import Annotators
 from cvae.errors import UserError
 from cvae.run import Run
 from cvae.train import CONF
@@ -119,7 +120,16 @@ def test_every_model_completes_quadrants(
         assert picture.height == 2 * (rows * (28 + 2) + 2)
 
 
-@pytest.mark.slow  # the annotators draw seventy thousand digits for each
+@pytest.fixture
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Annotators who draw the first digits of each split alone, not seventy thousand."""
+    whole = Annotators._split
+    monkeypatch.setattr(
+        Annotators, "_split", lambda self, digits, place: whole(self, digits[:200], place)
+    )
+
+
+@pytest.mark.usefixtures("few_digits")
 @pytest.mark.parametrize(
     "words",
     [
@@ -206,6 +216,7 @@ def test_every_objective_trains_and_is_judged_by_its_own_number(
     assert results["best"] == pytest.approx(results[f"val/{objective.monitor}"])
 
 
+@pytest.mark.usefixtures("few_digits")
 @pytest.mark.parametrize("choice", sorted(set(choices("experiment")) - {"smoke"}))
 def test_every_experiment_trains(
     compose: Compose, tmp_path: Path, mnist_root: str, choice: str
@@ -263,9 +274,19 @@ def test_the_probabilistic_unet_is_a_model_a_prior_and_a_network(
         (["likelihood=continuous_bernoulli"], "none"),
         (["likelihood=gaussian", "data.binarize=static"], "static"),
         (["experiment=blog_vae"], "none"),
+        (["likelihood=gaussian", "data=quadrants"], "none"),
+        (["likelihood=gaussian", "experiment=pythae_vae"], "static"),
     ],
 )
 def test_the_likelihood_says_what_pixels_it_is_for(
     compose: Compose, overrides: list[str], binarize: str
 ) -> None:
-    assert compose(*overrides)["data"]["binarize"] == binarize
+    config = compose(*overrides)
+    assert config["data"]["binarize"] == binarize
+    assert not {"pixels", "_shorthand_"} & config["likelihood"].keys()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("data", ["annotators", "references"])
+def test_masks_have_no_pixels_to_binarise(compose: Compose, data: str, likelihood: str) -> None:
+    assert "binarize" not in compose(f"data={data}", f"likelihood={likelihood}")["data"]

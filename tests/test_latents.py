@@ -72,6 +72,17 @@ def test_the_kl_is_of_each_example_and_dimension_and_can_be_taken_of_some() -> N
     torch.testing.assert_close(use.of(mask).kl_per_dimension, exact[mask])
 
 
+def test_numbers_of_a_class_have_its_name() -> None:
+    draws = torch.Generator().manual_seed(0)
+    use = Latents(*(torch.rand(7, 3, generator=draws) + 0.1 for _ in range(4)))
+    labels = torch.tensor([2, 0, 2, 2, 0, 0, 2])
+    found = use.numbers(labels, ["thin", "nobody's", "thick"], seed=0)
+    kl = use.kl_per_dimension.sum(1)
+    wanted = {"thin": kl[labels == 0].mean().item(), "thick": kl[labels == 2].mean().item()}
+    assert found["kl_per_class"] == pytest.approx(wanted)
+    assert found["aggregate_kl_per_class"].keys() == wanted.keys()
+
+
 class _Shift(nn.Module):
     """N(sum of what it is given, 2), whatever that is."""
 

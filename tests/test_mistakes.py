@@ -118,6 +118,8 @@ DATA = [
     ("data.batch_size=50001", "data.batch_size=50001 is more than 50000 examples"),
     ("data.split=foo", "data.split=foo: Input should be 'standard' or 'full'"),
     ("data.binarize=sometimes", "data.binarize=sometimes: Input should be 'dynamic', 'static', "),
+    ("data=annotators data.binarize=static", "data.binarize: 'binarize' is not one of annotators"),
+    ("data=references data.binarize=none", "data.binarize: 'binarize' is not one of batch_size"),
     ("data.view=null", "data.view=null: Input should be an instance of View"),
 ]
 TRAINER = [

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from cvae.data.views import Label, Quadrants
+from cvae.data.views import Label, Quadrants, Segmentation
 from cvae.densities import StandardNormal
 from cvae.evaluation.latents import Latents
 from cvae.model import ConditionalVAE
@@ -107,6 +107,23 @@ def test_what_is_seen_and_the_truth_stand_around_samples_of_an_image() -> None:
     assert torch.equal(grid.images[1], view.picture(x, y))
     torch.testing.assert_close(grid.images[6], grid.images[2:6].mean(0))
     torch.testing.assert_close(grid.images[7], 2 * grid.images[2:6].std(0, correction=0))
+
+
+def test_no_row_hides_another_of_its_name() -> None:
+    view, names = Segmentation([1, 28, 28]), ["x", "ε 1", "mean", "2 × std. deviation"]
+    x, drawn = torch.rand(3, 1, 28, 28), torch.rand(len(names), 3, 1, 28, 28)
+
+    class Seen(nn.Module):
+        def forward(self, x: Tensor, z: Tensor) -> Distribution:
+            return Independent(Normal(x + z[..., :1, None, None], 1.0), 3)
+
+    model = ConditionalVAE(nn.Identity(), StandardNormal(2), Seen(), 2)
+    truths = dict(zip(names, drawn, strict=True))
+    grid = samples(model, view, x, torch.randn(2, 1, 2), truths)
+    assert grid.rows == ["x", *names, "ε 1", "ε 2", *names[2:]]
+    assert torch.equal(grid.images[0], x)
+    assert torch.equal(grid.images[1:5], drawn)
+    torch.testing.assert_close(grid.images[7], grid.images[5:7].mean(0))
 
 
 @torch.no_grad()

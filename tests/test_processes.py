@@ -39,6 +39,17 @@ def rows(folder: Path) -> list[dict[str, float]]:
 def test_fifty_steps_have_the_same_terms_on_two_processes(
     begin: Begin, tmp_path: Path, model: tuple[str, ...]
 ) -> None:
+    assert_same_terms(begin, tmp_path, model)
+
+
+@pytest.mark.slow
+def test_fifty_steps_of_several_annotators_have_the_same_terms_on_two_processes(
+    begin: Begin, tmp_path: Path, of_squares: tuple[str, ...]
+) -> None:
+    assert_same_terms(begin, tmp_path, of_squares)
+
+
+def assert_same_terms(begin: Begin, tmp_path: Path, model: tuple[str, ...]) -> None:
     """An epoch a step, so that the table has a row a step."""
     steps = ("trainer.limit_train_batches=1", "trainer.max_epochs=50", *model)
     one, two = tmp_path / "one", tmp_path / "two"

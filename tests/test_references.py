@@ -1,6 +1,7 @@
 """Several references for one input, from a folder of the user's own to numbers and pictures."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 
+from ambiguous import OFTEN, SIDE, squares
+from cvae.data.base import Examples
+from cvae.data.views import Segmentation
 from cvae.densities import StandardNormal
 from cvae.evaluation.data import split_of
 from cvae.evaluation.evidence import ROWS, rows_of
@@ -22,49 +26,17 @@ from cvae.run import Run
 from cvae.training.fit import fit
 from warm import Warm
 
-SIDE, NAMES = 8, ["annotator 1", "annotator 2"]
-OFTEN = [0.75, 0.25]
-
-
-def squares(count: int, seed: int) -> dict[str, np.ndarray]:
-    """Noisy squares; one annotator draws them as they are, the other without their middle."""
-    draws = np.random.default_rng(seed)
-    masks = np.zeros((count, 2, SIDE, SIDE), np.uint8)
-    for mask in masks:
-        row, column = draws.integers(0, SIDE - 4, 2)
-        mask[:, row : row + 5, column : column + 5] = 1
-        mask[1, row + 1 : row + 4, column + 1 : column + 4] = 0
-    noise = draws.integers(0, 60, (count, SIDE, SIDE))
-    images = (noise + 150 * masks[:, 0]).astype(np.uint8)
-    return {"images": images, "references": masks, "probabilities": np.array([OFTEN] * count)}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("squares")
-    for seed, (split, count) in enumerate((("train", 400), ("val", 60), ("test", 120))):
-        np.savez(folder / f"{split}.npz", **squares(count, seed))
-    return folder
+NAMES = ["annotator 1", "annotator 2"]
 
 
 @pytest.fixture(scope="module")
 def finished(
-    compose: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, root: Path
+    compose: Callable[..., dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+    of_squares: tuple[str, ...],
 ) -> Run:
-    words = (
-        "model=probabilistic_unet",
-        "data=references",
-        "data.view.shape=[1,8,8]",
-        f"data.root={root}",
-        "data.batch_size=40",
-        "network.channels=[16,16]",
-        "network.hidden=[16]",
-        "optimizer.lr=5e-3",
-        "model.latent_dim=3",
-        "trainer.max_epochs=60",
-        "trainer.enable_progress_bar=false",
-    )
-    run = Run(tmp_path_factory.mktemp("run"), compose(*words))
+    words = ("optimizer.lr=1e-2", "trainer.max_epochs=30", "trainer.enable_progress_bar=false")
+    run = Run(tmp_path_factory.mktemp("run"), compose(*of_squares, *words))
     run.begin()
     torch.manual_seed(0)
     fit(run)
@@ -72,7 +44,9 @@ def finished(
 
 
 def test_a_model_learns_both_annotators(finished: Run, warm: Warm) -> None:
-    warm.start("cvae.evaluate", str(finished.folder), "--num-samples", "10").wait()
+    command = warm.start("cvae.evaluate", str(finished.folder), "--num-samples", "10").wait()
+    for name in (*NAMES, "nobody"):
+        assert re.search(rf"drawn like {name} +\d+\.\d\d% ± \d\.\d\d%", command.output)
     results = json.loads(finished.evaluation.read_text())
     found = results["references"]
     assert "judge" not in results
@@ -103,6 +77,16 @@ def test_inputs_are_shown_with_all_references_and_sixteen_samples(finished: Run)
     assert list(rows[-2:]) == ["mean", "2 × std. deviation"]
 
 
+@pytest.mark.parametrize("count", [1, 7, 13, 40])
+def test_of_few_inputs_all_are_shown(count: int) -> None:
+    x = torch.arange(count).float()
+    references = x.reshape(-1, 1).repeat(1, 2).byte()
+    subject = Subject(MODEL, Segmentation([1, 6, 6]), Examples(x, x, x, NAMES, references), 0)
+    singles = subject.singles[0]
+    assert len(singles) == len(singles.unique()) == min(count, 10)
+    assert subject.pairs[0].shape == (2, len(singles))
+
+
 def test_fewer_large_images_are_decoded_at_once() -> None:
     assert rows_of(28 * 28) == rows_of(5) == ROWS
     assert rows_of(56 * 56) == ROWS // 4
@@ -124,9 +108,8 @@ def test_what_cannot_be_exported_says_so(finished: Run, warm: Warm) -> None:
     assert "draws no digits" in command.output
 
 
-def test_a_folder_that_has_changed_is_noticed(
-    finished: Run, warm: Warm, tmp_path: Path, root: Path
-) -> None:
+def test_a_folder_that_has_changed_is_noticed(finished: Run, warm: Warm, tmp_path: Path) -> None:
+    root = Path(finished.config["data"]["root"])
     for split in ("train", "val"):
         (tmp_path / f"{split}.npz").write_bytes((root / f"{split}.npz").read_bytes())
     np.savez(tmp_path / "test.npz", **squares(120, 7))
@@ -146,12 +129,14 @@ class Coin(nn.Module):
         return Independent(Bernoulli(probs=means, validate_args=False), 3, validate_args=False)
 
 
+MODEL = ConditionalVAE(nn.Identity(), StandardNormal(2), Coin(), 2)
+
+
 def test_a_model_that_draws_as_the_annotators_do_scores_as_the_oracle() -> None:
     draws = torch.Generator().manual_seed(0)
     x = (torch.rand(500, 1, 6, 6, generator=draws) > 0.5).float()
-    model = ConditionalVAE(nn.Identity(), StandardNormal(2), Coin(), 2)
     references = torch.stack([x, 1 - x], 1).byte()
-    found = against_references(model, x, references, torch.full((500, 2), 0.5), ["a", "b"], seed=0)
+    found = against_references(MODEL, x, references, torch.full((500, 2), 0.5), ["a", "b"], seed=0)
     for numbers in (found, found["oracle"]):
         # all distances are 1: GED² of one image is 1 − 2·heads·tails/240 − ½, heads of 16 tosses
         error = numbers["ged2"]["standard_error"]

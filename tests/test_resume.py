@@ -117,6 +117,23 @@ def test_wherever_a_run_was_stopped_it_goes_on_exactly(
     assert points(tmp_path) == points(whole)
 
 
+@pytest.mark.slow
+def test_a_run_of_several_annotators_goes_on_exactly(
+    begin: Begin,
+    resume: Begin,
+    reference: Reference,
+    tmp_path: Path,
+    of_squares: tuple[str, ...],
+) -> None:
+    command = begin(tmp_path, *of_squares, before=signal_at(STEP_END, signal.SIGTERM, 15)).wait()
+    assert command.status == 128 + signal.SIGTERM, command.output
+    assert step(tmp_path) == 15, "in the middle of the second epoch"
+    assert resume(tmp_path).status == 0
+    whole = reference(*of_squares)
+    assert differences(whole, tmp_path) == []
+    assert points(tmp_path) == points(whole)
+
+
 @pytest.mark.parametrize(
     ("short", "long"),
     [

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cvae.conditions import Conditions, of_digits
+from cvae.conditions import Conditions, of_digits, of_images
+from cvae.data.base import Examples
 from cvae.data.source import Arrays
 from cvae.data.views import Label, Quadrants
 from cvae.errors import UserError
@@ -88,6 +89,21 @@ def test_what_is_no_number_is_refused(digits: str) -> None:
 def test_digits_say_nothing_where_x_is_part_of_an_image() -> None:
     with pytest.raises(UserError, match=r"use --images"):
         of_digits(Quadrants(1), "7")
+
+
+@pytest.mark.parametrize(("count", "first"), [(3, 3), (12, 10)])
+def test_where_no_images_are_named_it_is_the_first_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int, first: int
+) -> None:
+    x, y = torch.rand(count, 1, 4, 4), torch.rand(count, 1, 4, 4)
+    examples = Examples(x, y, torch.zeros(count))
+    monkeypatch.setattr("cvae.evaluation.data.split_of", lambda *_: (None, examples))
+    found = of_images(Run(tmp_path), None, None)
+    assert torch.equal(found.x, x[:10])
+    assert torch.equal(found.truths["truth"], y[:10])
+    assert found.names == [f"#{index}" for index in range(first)]
+    with pytest.raises(UserError, match=f"the test images are 0 to {count - 1}"):
+        of_images(Run(tmp_path), f"0,{count}", None)
 
 
 def test_a_picture_has_a_row_a_sample_and_a_column_a_digit(

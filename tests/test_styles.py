@@ -124,7 +124,9 @@ def brute_frequencies(batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, np.ndar
     return {
         "expected": weights.mean(0),
         "observed": share.mean(0),
+        "observed_standard_error": share.std(0) / len(share) ** 0.5,
         "none": none.mean(),
+        "none_standard_error": none.std() / len(none) ** 0.5,
         "counts": counts,
         "expected_per_bin": expected,
         "observed_per_bin": observed,

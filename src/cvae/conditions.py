@@ -10,6 +10,8 @@ from cvae.data.views import SHAPE, View, is_picture
 from cvae.errors import UserError
 from cvae.run import Run
 
+FIRST = 10  # test images, where none are asked for
+
 
 class Conditions(NamedTuple):
     """What is asked for.
@@ -42,22 +44,33 @@ def of_digits(view: View, digits: str) -> Conditions:
     return Conditions(x, {}, digits)
 
 
-def of_images(run: Run, images: str, root: str | None) -> Conditions:
+def of_images(run: Run, images: str | None, root: str | None) -> Conditions:
     """The conditions of test images, with the pixels that `evaluate` takes.
+
+    Args:
+        run: trained.
+        images: indices with commas; None for the first ten, or all where there are fewer.
+        root: where the data's files are now, if not where the run had them.
 
     Raises:
         UserError: an index is none, or the data are not those of the run.
     """
-    try:
-        chosen = [int(index) for index in images.split(",")]
-    except ValueError as error:
-        raise UserError(f"--images {images}: indices with commas, as in 3,17,42") from error
+    asked = None if images is None else _indices(images)
     # takes Lightning along, seconds that digits can do without
     from cvae.evaluation.data import split_of
 
     _, examples = split_of(run, "test", root)
-    if not all(0 <= index < len(examples.y) for index in chosen):
-        raise UserError(f"--images {images}: the test images are 0 to {len(examples.y) - 1}")
+    there = range(len(examples.y))
+    chosen = list(there[:FIRST]) if asked is None else asked
+    if not all(index in there for index in chosen):
+        raise UserError(f"--images {images}: the test images are 0 to {there[-1]}")
     return Conditions(
         examples.x[chosen], examples.truths(chosen), [f"#{index}" for index in chosen]
     )
+
+
+def _indices(images: str) -> list[int]:
+    try:
+        return [int(index) for index in images.split(",")]
+    except ValueError as error:
+        raise UserError(f"--images {images}: indices with commas, as in 3,17,42") from error

@@ -62,7 +62,7 @@ def evaluate(
         "seed": seed,
         "device": _name(device),
         **bounds(model, x, y, use.kl_per_dimension.sum(1), num_samples, seed),
-        "latent": use.numbers(examples.labels, seed),
+        "latent": use.numbers(examples.labels, examples.classes, seed),
         **drawn(data, model, examples, split, seed),
         "data": data.record,
     }

@@ -22,7 +22,7 @@ from cvae.pictures.style import draw, png
 from cvae.runs import find
 
 log = logging.getLogger(__name__)
-DIGITS, IMAGES = "0123456789", "0,1,2,3,4,5,6,7,8,9"  # where nothing is asked for
+DIGITS = "0123456789"  # where nothing is asked for
 
 
 def noise_of(num_samples: int, count: int, latent_dim: int, seed: int) -> Tensor:
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images",
         metavar="3,17",
         help="test images whose x is taken, a column each (default where x is an image or a part "
-        "of one: the first ten)",
+        "of one: the first ten there are)",
     )
     parser.add_argument(
         "--num-samples", type=int, default=8, metavar="K", help="rows, a sample each (default 8)"
@@ -122,7 +122,7 @@ def main() -> None:
         rows = 1
     digits, images = arguments.digits, arguments.images
     if images is not None or (digits is None and is_picture(view)):
-        given = of_images(run, IMAGES if images is None else images, arguments.data_root)
+        given = of_images(run, images, arguments.data_root)
     else:
         given = of_digits(view, DIGITS if digits is None else digits)
     noise = noise_of(rows, len(given.x), model.latent_dim, arguments.seed)

@@ -8,10 +8,10 @@ that should be seen.
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
 
 from cvae.errors import UserError
 from cvae.masks import iou, rounded
+from cvae.metrics import Moments
 from cvae.spread import Spread
 
 STYLE_IOU = 0.5  # above it, two masks share more pixels than they differ in
@@ -83,15 +83,17 @@ class StyleRecall(Spread):
         return style_recall(samples, references, probabilities, self.threshold)
 
 
-class StyleFrequencies(Metric):
+class StyleFrequencies(Moments):
     """How often each style is drawn, beside how often it should be.
 
-    The examples are put into bins by pₐ, for each style a: [0, 0.2), … [0.8, 1]. Sums over a bin
-    are in float64, as those of `Moments` are. `compute` returns
+    The moments are those of an example's shares of samples: of each style, and without any. For
+    each style a the examples are put into bins by pₐ as well: [0, 0.2), … [0.8, 1]. `compute`
+    returns
 
     - `expected`, `observed` (A,): the means over all examples of pₐ and of the share of samples
       that have style a,
     - `none` (): the mean share of samples without a style,
+    - `observed_standard_error` (A,), `none_standard_error` (): of these means, over the examples,
     - `counts`, `expected_per_bin`, `observed_per_bin` (A, 5): the examples in each bin and the two
       means over them, NaN where there are none,
     - `largest_error` (): max |observed − expected| over the bins of all styles that hold 1 % of the
@@ -105,44 +107,45 @@ class StyleFrequencies(Metric):
         UserError: at `update`, another number of references.
     """
 
-    full_state_update = False
     counts: Tensor
     expected: Tensor
     observed: Tensor
-    none: Tensor
 
     def __init__(self, threshold: float, num_styles: int) -> None:
-        super().__init__()
+        super().__init__((num_styles + 1,))
         self.threshold, self.num_styles = threshold, num_styles
         zeros = torch.zeros(num_styles, NUM_BINS, dtype=torch.float64)
         for name in ("counts", "expected", "observed"):
             self.add_state(name, zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("none", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, samples: Tensor, references: Tensor, probabilities: Tensor) -> None:
+    def update(  # type: ignore[override]  # what the shares are made from, not the shares
+        self, samples: Tensor, references: Tensor, probabilities: Tensor
+    ) -> None:
         if references.shape[1] != self.num_styles:
             raise UserError(
                 f"num_styles={self.num_styles}, but of {references.shape[1]} references"
             )
         share, none = shares(samples, references, probabilities, self.threshold)
+        super().update(torch.cat([share, none.unsqueeze(1)], 1))
         bins = rounded(probabilities.double() * NUM_BINS).long().clamp(max=NUM_BINS - 1)
         members = F.one_hot(bins, NUM_BINS).double()
         self.counts += members.sum(0)
         self.expected += (members * probabilities[..., None]).sum(0)
         self.observed += (members * share[..., None]).sum(0)
-        self.none += none.sum()
 
     def compute(self) -> dict[str, Tensor]:
-        examples = self.counts.sum(1)
+        moments = super().compute()
+        mean, error = moments["mean"], moments["standard_error"]
         expected, observed = self.expected / self.counts, self.observed / self.counts
-        enough = self.counts >= FEW * examples[:, None]
-        errors = (observed - expected).abs()
+        differences = (observed - expected).abs()
         return {
-            "expected": self.expected.sum(1) / examples,
-            "observed": self.observed.sum(1) / examples,
-            "none": self.none / examples[0],
+            "expected": self.expected.sum(1) / self.count,
+            "observed": mean[:-1],
+            "observed_standard_error": error[:-1],
+            "none": mean[-1],
+            "none_standard_error": error[-1],
             "counts": self.counts,
             "expected_per_bin": expected,
             "observed_per_bin": observed,
-            "largest_error": errors.where(enough, 0.0).max(),
+            "largest_error": differences.where(self.counts >= FEW * self.count, 0.0).max(),
         }

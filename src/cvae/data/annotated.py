@@ -1,40 +1,21 @@
 """Images of which several annotators drew a mask each: training sees one of them at a time."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+import logging
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from cvae.data.base import NUM_SHOWN, Examples, InMemory, dataset
+from cvae.data.splits import PARTS, Split, Splits
 from cvae.data.views import View
 from cvae.errors import UserError
 from cvae.noise import Stream, generator, rank_slice
 from cvae.ranges import Seed, Size, Text
 
-PARTS = ("train", "val", "test")
-
-
-class Split(NamedTuple):
-    """A part of the data.
-
-    Attributes:
-        images: (N, C, H, W), uint8.
-        references: what each annotator drew, (N, A, H, W), uint8, 0 or 1.
-        probabilities: that each is the one who answers, (N, A), adding up to one.
-    """
-
-    images: Tensor
-    references: Tensor
-    probabilities: Tensor
-
-
-class Splits(NamedTuple):
-    """Train, test and, if there is one, val; the annotators' names; what the data are."""
-
-    splits: Mapping[str, Split]
-    names: Sequence[str]
-    record: dict[str, str]
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -140,6 +121,26 @@ class AnnotatedData(InMemory):
         answers = answering(probabilities, rank_slice(uniform, *self.rank))
         return images, references, probabilities, answers
 
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: what all data keep there, and the hash of what was made of files."""
+        return {**super().state_dict(), "made": self.record.get("made")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint's place, and tell if computing makes other bytes now.
+
+        Rounding alone may do that, in one pixel of a million: no reason to refuse the run.
+
+        Raises:
+            UserError: a file has been altered since, or has come or gone.
+        """
+        super().load_state_dict(state_dict)
+        kept, found = state_dict.get("made"), self.record.get("made")
+        if kept and kept != found:
+            log.warning(
+                "the images and masks made here are not, to the last bit, those that the run began "
+                "with: numpy, scipy or torch has another version, or the processor is another kind"
+            )
+
     def _check_shape(self, name: str, split: Split) -> None:
         if tuple(split.images.shape[1:]) != tuple(self.view.x_shape):
             channels, *sides = split.images.shape[1:]
@@ -150,7 +151,12 @@ class AnnotatedData(InMemory):
 
 
 def answering(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Who answers, (B,): the first whose cumulative probability, of (B, A), is above u, (B,)."""
-    above = probabilities.cumsum(1) > uniform.unsqueeze(1)
+    """Who answers, (B,): the first whose cumulative probability, of (B, A), is above u, (B,).
+
+    Added up one after the other, since `cumsum` is not deterministic on a GPU and an error where
+    the trainer is to be; in float64 and rounded once, as `cumsum` does on the CPU.
+    """
+    sums = torch.stack([*accumulate(probabilities.double().unbind(1))], 1).float()
+    above = sums > uniform.unsqueeze(1)
     above[:, -1] = True  # rounding may leave the sum below one
     return above.int().argmax(1)

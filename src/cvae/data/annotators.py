@@ -9,9 +9,9 @@ from annotated_types import Len
 from scipy import ndimage
 from torch import Generator, Tensor
 
-from cvae.data.annotated import Split, Splits
 from cvae.data.habits import HABITS, slant
 from cvae.data.source import NUM_TRAIN, Source
+from cvae.data.splits import Split, Splits, digest
 from cvae.errors import UserError
 from cvae.noise import Stream, generator
 from cvae.ranges import NonNegative
@@ -100,7 +100,8 @@ class Annotators:
         splits = {
             name: self._split(part, place) for place, (name, part) in enumerate(parts.items())
         }
-        return Splits(splits, self.names, arrays.record | {"name": f"{self.digits.name}, {self}"})
+        record = {"name": f"{self.digits.name}, {self}", "made": digest(*splits.values())}
+        return Splits(splits, self.names, arrays.record | record)
 
     def __str__(self) -> str:
         """Who there are, and what they see: what these data are beside the digits."""

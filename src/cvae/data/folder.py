@@ -1,12 +1,11 @@
 """A folder of your own images with several references each, as PNG files or in NumPy's format."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from cvae.data.annotated import PARTS, Split, Splits
 from cvae.data.reference_arrays import read_arrays
 from cvae.data.reference_pictures import read_pictures
+from cvae.data.splits import PARTS, Split, Splits, digest
 from cvae.errors import UserError
 
 
@@ -45,7 +44,7 @@ class ReferenceFolder:
         splits, annotators = {}, dict[str, Sequence[str]]()
         for name in found:
             splits[name], annotators[name] = _read(folder, name)
-            record[name] = f"sha256:{_digest(splits[name])}"
+            record[name] = f"sha256:{digest(splits[name])}"
             if annotators[name] != annotators["train"]:
                 names = [", ".join(annotators[split]) for split in (name, "train")]
                 raise UserError(
@@ -72,11 +71,3 @@ def _read(folder: Path, name: str) -> tuple[Split, Sequence[str]]:
     if pictures.is_dir() and arrays.is_file():
         raise UserError(f"{folder} has both {name}/ and {name}.npz: remove one of them")
     return read_pictures(pictures) if pictures.is_dir() else read_arrays(arrays)
-
-
-def _digest(split: Split) -> str:
-    digest = hashlib.sha256()
-    for part in split:
-        digest.update(f"{tuple(part.shape)}".encode())
-        digest.update(part.numpy().data)
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ import torch
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from cvae.data.annotated import Split
+from cvae.data.splits import Split
 from cvae.errors import UserError
 
 Array = NDArray[Any]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cvae.data.annotated import Split
+from cvae.data.splits import Split
 from cvae.errors import UserError
 
 IMAGE = "image"

@@ -1,6 +1,7 @@
 """How a model uses its latent variables."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,23 +64,24 @@ class Latents:
         found = mean_and_error(log_ratio)
         return found["mean"], found["standard_error"]
 
-    def numbers(self, labels: Tensor, seed: int) -> dict[str, Any]:
-        """All of it, by name; some of it by label as well.
+    def numbers(self, labels: Tensor, names: Sequence[str], seed: int) -> dict[str, Any]:
+        """All of it, by name; some of it by class as well.
 
         Args:
-            labels: of the examples, (N,).
+            labels: the class of each example, (N,).
+            names: of the classes: digits, or the annotators who drew y.
             seed: of z.
         """
         kl, (aggregate, error) = self.kl_per_dimension, self.aggregate_kl(seed)
-        masks = {int(label): labels == label for label in labels.unique()}
-        parts = {label: self.of(mask) for label, mask in masks.items()}
+        masks = {names[int(label)]: labels == label for label in labels.unique()}
+        parts = {name: self.of(mask) for name, mask in masks.items()}
         return {
             "active_units": int(self.active.sum()),
             "kl_per_dimension": kl.mean(0).tolist(),
-            "kl_per_digit": {label: kl[mask].sum(1).mean().item() for label, mask in masks.items()},
+            "kl_per_class": {name: kl[mask].sum(1).mean().item() for name, mask in masks.items()},
             "aggregate_kl": {"mean": aggregate, "standard_error": error},
-            "aggregate_kl_per_digit": {
-                label: part.aggregate_kl(seed)[0] for label, part in parts.items()
+            "aggregate_kl_per_class": {
+                name: part.aggregate_kl(seed)[0] for name, part in parts.items()
             },
         }
 

@@ -81,16 +81,27 @@ def _against_references(numbers: Mapping[str, Any]) -> list[Row]:
         for name, key, digits in SPREAD
     ]
     styles, worst = numbers["styles"], best["styles"]["largest_error"]
-    answers = zip(numbers["annotators"], styles["observed"], styles["expected"], strict=True)
+    answers = zip(
+        numbers["annotators"],
+        styles["observed"],
+        styles["observed_standard_error"],
+        styles["expected"],
+        strict=True,
+    )
     rows += [
-        (f"drawn like {name}", f"{observed:.1%}", f"the annotator answers {expected:.1%}")
-        for name, observed, expected in answers
+        (f"drawn like {name}", _share(observed, error), f"the annotator answers {expected:.2%}")
+        for name, observed, error, expected in answers
     ]
+    nobody = _share(styles["none"], styles["none_standard_error"])
     return [
         *rows,
-        ("drawn like nobody", f"{styles['none']:.1%}", f"IoU {numbers['style_iou']} or less"),
+        ("drawn like nobody", nobody, f"IoU {numbers['style_iou']} or less"),
         ("largest error of a frequency", f"{styles['largest_error']:.3f}", f"of those {worst:.3f}"),
     ]
+
+
+def _share(mean: float, error: float) -> str:
+    return f"{mean:.2%} ± {error:.2%}"
 
 
 def _judged(judge: Mapping[str, Any]) -> list[Row]:

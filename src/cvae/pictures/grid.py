@@ -83,15 +83,16 @@ def samples(
             return Grid(drawn, "samples, z from p(z)")
         title = "samples, z from p(z|x)" if model.latent_dim else "the mean of p(y|x)"
         return Grid(drawn, title, names, [str(column) for column in range(len(x))])
-    above = {"x": given, **{name: view.picture(x, y) for name, y in truths.items()}}
-    below = {}
+    rows = [("x", given), *((name, view.picture(x, y)) for name, y in truths.items())]
     if model.first_guess is not None:
-        above["first guess"] = view.picture(x, model.first_guess(x).mean)
+        rows.append(("first guess", view.picture(x, model.first_guess(x).mean)))
+    rows += zip(names, drawn, strict=True)
     if len(noise) > 1:
-        below["mean"] = drawn.mean(0)
-        below["2 × std. deviation"] = 2 * drawn.std(0, correction=0)
-    images = torch.stack([*above.values(), *drawn, *below.values()])
-    return Grid(images, "x, what it came with, and what is made of it", [*above, *names, *below])
+        deviation = drawn.std(0, correction=0)
+        rows += [("mean", drawn.mean(0)), ("2 × std. deviation", 2 * deviation)]
+    images = torch.stack([image for _, image in rows])
+    title = "x, what it came with, and what is made of it"
+    return Grid(images, title, [name for name, _ in rows])
 
 
 @torch.inference_mode()

@@ -48,9 +48,13 @@ class Subject:
 
     @cached_property
     def chosen(self) -> Tensor:
-        """Positions of two examples of each class, (2, C); where these are annotators, of any."""
+        """Positions of two examples of each class, (2, C); where these are annotators, of any.
+
+        Where there are too few, some come twice.
+        """
         if self.data.references is not None:
-            return self.some[: 2 * ANY].reshape(2, -1)
+            count = min(ANY, len(self.some))
+            return self.some[torch.arange(2 * count) % len(self.some)].reshape(2, count)
         return some_of_each(self.data.labels, 2, self.seed)
 
     @property
