@@ -227,6 +227,19 @@ def test_every_experiment_trains(
     assert fit(run)["steps"] == 2
 
 
+@pytest.mark.parametrize(
+    ("experiment", "key"), [("annotators", "num_samples"), ("label_conditional", "warmup_epochs")]
+)
+@pytest.mark.parametrize("choice", choices("objective"))
+def test_an_experiment_takes_another_objective_without_its_own_key(
+    compose: Compose, experiment: str, key: str, choice: str
+) -> None:
+    words = (f"experiment={experiment}", f"objective={choice}", f"~objective.{key}")
+    expected = compose(f"objective={choice}")["objective"]
+    expected.pop(key, None)
+    assert compose(*words)["objective"] == expected
+
+
 def test_the_plain_vae_refuses_a_learned_prior(compose: Compose, tmp_path: Path) -> None:
     run = Run(tmp_path, compose("model=vae", "prior=learned"))
     with pytest.raises(UserError, match="leave out prior=learned, or use model=cvae_learned_prior"):
