@@ -9,17 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
 
 import hydra
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
+from cvae.config import plain
 from cvae.data.pixels import binarize, uniform_bytes
 from cvae.data.source import MNIST
 from cvae.data.views import Label
@@ -53,7 +52,7 @@ def cvae(batch_size: int, steps: int, device: torch.device) -> float:
         "trainer.limit_test_batches=1",
     ]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config: Any = OmegaConf.to_container(hydra.compose("train", overrides), resolve=True)
+        config = plain(hydra.compose("train", overrides))
     del config["allow"]
     with tempfile.TemporaryDirectory() as folder:
         run = Run(folder, config)
