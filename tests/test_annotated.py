@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cvae.data.annotated import AnnotatedData, answering
 from cvae.data.annotators import HABITS, Annotators
-from cvae.data.base import Batch
+from cvae.data.examples import Batch
 from cvae.data.source import MNIST, Arrays
 from cvae.data.splits import Split, Splits, digest
 from cvae.data.views import Segmentation

@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from cvae.data.base import Batch
 from cvae.data.batches import OrderedBatches, ShuffledBatches
+from cvae.data.examples import Batch
 from cvae.data.module import ImageData
 from cvae.data.pixels import Binarize
 from cvae.data.source import MNIST, Arrays

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 
 from ambiguous import OFTEN, SIDE, squares
-from cvae.data.base import Examples
+from cvae.data.examples import Examples
 from cvae.data.views import Segmentation
 from cvae.densities import StandardNormal
 from cvae.evaluation.data import split_of

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cvae.conditions import Conditions, of_digits, of_images
-from cvae.data.base import Examples
+from cvae.data.examples import Examples
 from cvae.data.source import Arrays
 from cvae.data.views import Label, Quadrants
 from cvae.errors import UserError

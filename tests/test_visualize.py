@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cvae.data.base import Examples
+from cvae.data.examples import Examples
 from cvae.evaluation.data import data_of
 from cvae.evaluation.latents import latents
 from cvae.pictures.gallery import PICTURES

@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from cvae.data.base import NUM_SHOWN, Examples, InMemory, dataset
+from cvae.data.base import NUM_SHOWN, InMemory, dataset
+from cvae.data.examples import Examples
 from cvae.data.splits import PARTS, Split, Splits
 from cvae.data.views import View
 from cvae.errors import UserError

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -10,44 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from cvae.data.batches import OrderedBatches, ShuffledBatches
+from cvae.data.examples import Batch, Examples
 from cvae.data.views import View
 from cvae.errors import UserError
 
 NUM_SHOWN = 10
 MOST = 10_000  # images in floating point at once
-
-
-class Batch(NamedTuple):
-    """The condition x (B, …), the modelled y (B, …), and each example's position in its split."""
-
-    x: Tensor
-    y: Tensor
-    position: Tensor
-
-
-class Examples(NamedTuple):
-    """A whole split in the files' order.
-
-    Attributes:
-        x: conditions, (N, …).
-        y: what is modelled, (N, …).
-        labels: the class of each, (N,).
-        classes: their names.
-        references: what each of A annotators made of x, of whom y is one, (N, A, *y_shape), 0 or 1.
-    """
-
-    x: Tensor
-    y: Tensor
-    labels: Tensor
-    classes: Sequence[str] = "0123456789"
-    references: Tensor | None = None
-
-    def truths(self, chosen: Sequence[int] | Tensor) -> dict[str, Tensor]:
-        """What some conditions came with: y, or what each annotator drew, (B, *y_shape)."""
-        if self.references is None:
-            return {"truth": self.y[chosen]}
-        drawn = self.references[chosen].to(self.y).unbind(1)
-        return dict(zip(self.classes, drawn, strict=True))
 
 
 class InMemory(LightningDataModule, ABC):

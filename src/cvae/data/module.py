@@ -5,7 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from cvae.data.base import NUM_SHOWN, Examples, InMemory, dataset
+from cvae.data.base import NUM_SHOWN, InMemory, dataset
+from cvae.data.examples import Examples
 from cvae.data.pixels import ONCE, Binarize, binarize, uniform_bytes
 from cvae.data.source import NUM_TRAIN, SHAPES, Source
 from cvae.data.views import View

@@ -2,7 +2,8 @@
 
 from cvae.build import build
 from cvae.checkpoint import read_checkpoint
-from cvae.data.base import Examples, InMemory
+from cvae.data.base import InMemory
+from cvae.data.examples import Examples
 from cvae.errors import UserError
 from cvae.run import Run
 

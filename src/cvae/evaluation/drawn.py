@@ -4,7 +4,8 @@ from functools import singledispatch
 from typing import Any
 
 from cvae.data.annotated import AnnotatedData
-from cvae.data.base import Examples, InMemory
+from cvae.data.base import InMemory
+from cvae.data.examples import Examples
 from cvae.data.module import ImageData
 from cvae.evaluation.generation import Generation, sampled_pictures
 from cvae.evaluation.judge import judge_of, pictures

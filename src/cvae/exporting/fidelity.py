@@ -9,7 +9,7 @@ from typing import Any
 from tabulate import tabulate
 from torch import Tensor
 
-from cvae.data.base import Examples
+from cvae.data.examples import Examples
 from cvae.data.views import View
 from cvae.errors import UserError
 from cvae.evaluation.generation import Draw, Sampler, sampled_means

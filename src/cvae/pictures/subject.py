@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cvae.data.base import Examples
+from cvae.data.examples import Examples
 from cvae.data.views import View
 from cvae.evaluation.latents import Latents, latents
 from cvae.evaluation.references import NUM_SAMPLES

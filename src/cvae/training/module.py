@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from cvae.data.base import Batch
+from cvae.data.examples import Batch
 from cvae.errors import UserError
 from cvae.metrics import ACTIVE_UNIT, Moments
 from cvae.model import ConditionalVAE
