@@ -126,9 +126,9 @@ def _job(config: DictConfig, number: int) -> Run:
         HydraConfig.instance().set_config(config)  # which the config's own values refer to
         folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
         del config["hydra"]
-    run = Run(folder, folder_config(config))
-    check_config(run.config)
-    return run
+    values = folder_config(config)
+    check_config(values)
+    return Run(folder, values)
 
 
 def end_sweep(folder: Path) -> None:
