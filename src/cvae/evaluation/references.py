@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cvae.densities import reparameterize
 from cvae.evaluation.evidence import ROWS, rows_of
 from cvae.metrics import Moments
 from cvae.model import ConditionalVAE
@@ -25,20 +26,27 @@ BATCH = 100  # inputs of 28x28; of larger ones fewer at once, to bound the memor
 
 
 @torch.inference_mode()
-def sampled_masks(model: ConditionalVAE, x: Tensor, seed: int) -> Tensor:
+def sampled_masks(
+    model: ConditionalVAE, x: Tensor, seed: int, answers: Tensor | None = None
+) -> Tensor:
     """Masks p(y=1|x,z) > ½ for z from p(z|x), (N, 16, *y_shape) of bool, on the CPU.
 
     Args:
         model: the composition, on the device of x.
         x: the conditions, (N, …).
         seed: of z.
+        answers: masks y, (N, 16, *y_shape) of bool; z is then from q(z|x,y) of each of them.
     """
     masks, size = [], max(1, BATCH * rows_of(x[0].numel()) // ROWS)
     for place, some in enumerate(tqdm(x.split(size), desc="masks", unit_scale=size, unit="x")):
+        density = model.prior(some)
+        if answers is not None:
+            y = answers[place * size :][: len(some)].to(some)
+            density = model.encoder(some, y.transpose(0, 1))
         draws = generator(Stream.GENERATION, seed, place, device=x.device)
         shape = (NUM_SAMPLES, len(some), model.latent_dim)
-        means = model.sample(some, torch.randn(shape, device=x.device, generator=draws)).mean
-        masks.append((means > 0.5).transpose(0, 1).cpu())
+        z = reparameterize(density, torch.randn(shape, device=x.device, generator=draws))
+        masks.append((model.decoder(some, z).mean > 0.5).transpose(0, 1).cpu())
     return torch.cat(masks)
 
 
@@ -74,7 +82,10 @@ def against_references(
     names: Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
-    """The spread of a model's samples, and of an oracle's, who draws from the references.
+    """The spread of a model's samples, and of two who know the references.
+
+    The oracle draws from the references. The decoder, given z from q(z|x,y) of the oracle's, draws
+    them again: what it misses is missed by its masks, what only the model misses by p(z|x).
 
     Args:
         model: the composition, on the device of x.
@@ -91,6 +102,7 @@ def against_references(
         "style_iou": STYLE_IOU,
         "annotators": list(names),
         **spread(sampled_masks(model, x, seed), *truth),
+        "posterior": spread(sampled_masks(model, x, seed, best), *truth),
         "oracle": spread(best, *truth),
     }
 
