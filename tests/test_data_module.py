@@ -251,7 +251,7 @@ def test_shuffled_shares_together_are_the_batches_of_one_process(world_size: int
 def test_ordered_batches_give_each_example_to_one_rank(size: int, world_size: int) -> None:
     shares = []
     for rank in range(world_size):
-        batches = OrderedBatches(size, rank, world_size)
+        batches = OrderedBatches(size, 500, rank, world_size)
         assert len(batches) == len(list(batches))
         assert max(len(batch) for batch in batches) <= 500
         shares.append(torch.cat(list(batches)).tolist())

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from cvae import evaluate as evaluate_module
 from cvae.build import build
 from cvae.data.source import Arrays
+from cvae.errors import UserError
 from cvae.evaluation.latents import latents
 from cvae.run import Run
 from warm import Command, Warm
@@ -111,6 +113,23 @@ def test_numbers_of_earlier_weights_do_not_outlive_them(
     shutil.copytree(evaluated[0], folder)
     assert resume(folder, "trainer.max_epochs=4").status == 0
     assert (folder / "metrics.json").exists()
+    assert not (folder / "evaluation.json").exists()
+
+
+def test_a_run_that_trains_meanwhile_is_not_measured(
+    reference: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(reference(), folder)
+
+    def measured_while_it_trains(*_: object) -> dict[str, Any]:
+        (folder / "checkpoints" / "best.ckpt").touch()
+        return {}
+
+    monkeypatch.setattr(evaluate_module, "bounds", measured_while_it_trains)
+    monkeypatch.setattr(evaluate_module, "drawn", measured_while_it_trains)
+    with pytest.raises(UserError, match="was trained on meanwhile"):
+        evaluate_module.evaluate(Run(folder), 10, 0, torch.device("cpu"))
     assert not (folder / "evaluation.json").exists()
 
 

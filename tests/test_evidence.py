@@ -204,6 +204,7 @@ def test_the_number_of_threads_changes_no_digit(monkeypatch: pytest.MonkeyPatch)
     data = drawn_from(model)
     for threads in (1, 2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
         found.append(estimate(from_posterior, model, *data, num_samples=50))
     for other in found[1:]:
         assert torch.equal(other.log_means, found[0].log_means)

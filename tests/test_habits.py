@@ -87,7 +87,7 @@ def test_who_leans_is_drawn_thin_and_who_stands_thick() -> None:
     weights, tilt = torch.tensor([0.4, 0.2, 0.2, 0.2]), torch.tensor([0.0, 1.0, -1.0, 0.0])
     leaning, upright = by_slant(weights, tilt, torch.cat([bar(3, 0.46), bar(3, -0.14)]))
     torch.testing.assert_close(leaning.sum() + upright.sum(), torch.tensor(2.0).double())
-    # p ∝ p exp(c s) with s = ±1: one standard deviation from the median slant
+    # p ∝ p exp(c s) with s = ±1: one unit from upright
     for found, s in ((leaning, 1.0), (upright, -1.0)):
         ratio = (found[1] / found[2]).log().item()
         assert ratio == pytest.approx(2 * s, abs=0.3)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SHORT, TINY, last_of_each
+from cvae.run import Run
 from folders import differences, finished, load, results
 from warm import PATIENCE, Command, processes_with
 
@@ -41,6 +42,14 @@ def test_jobs_in_processes_of_other_launchers_fail_alone(
     why = "model.latent_dim=0: Input should be greater than 0"
     assert f"failed: {tmp_path}/1: {why}" in result.stdout
     assert results(tmp_path / "0")["threads"] <= max(1, len(os.sched_getaffinity(0)) // 3)
+
+
+def test_jobs_of_two_processes_side_by_side_draw_no_bars(sweep: Sweep, tmp_path: Path) -> None:
+    words = ("seed=0,1", "trainer=ddp_cpu", "trainer.enable_progress_bar=true")
+    command = sweep(tmp_path, *SHORT, *words, "hydra/launcher=joblib").wait()
+    assert command.status == 0, command.output
+    assert "%|" not in command.output
+    assert Run(tmp_path / "0").config["trainer"]["enable_progress_bar"] is True
 
 
 @pytest.mark.parametrize(

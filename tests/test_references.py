@@ -17,8 +17,8 @@ from cvae.data.examples import Examples
 from cvae.data.views import Segmentation
 from cvae.densities import StandardNormal
 from cvae.evaluation.data import split_of
-from cvae.evaluation.evidence import ROWS, rows_of
 from cvae.evaluation.references import NUM_SAMPLES, against_references
+from cvae.memory import at_once
 from cvae.model import ConditionalVAE
 from cvae.pictures.grid import samples
 from cvae.pictures.subject import Subject
@@ -88,9 +88,9 @@ def test_of_few_inputs_all_are_shown(count: int) -> None:
 
 
 def test_fewer_large_images_are_decoded_at_once() -> None:
-    assert rows_of(28 * 28) == rows_of(5) == ROWS
-    assert rows_of(56 * 56) == ROWS // 4
-    assert rows_of(10**9) == 1
+    assert at_once(100, 28 * 28) == at_once(100, 5) == 100
+    assert at_once(100, 56 * 56) == 25
+    assert at_once(100, 10**9) == 1
 
 
 def test_samples_of_images_by_number(finished: Run, warm: Warm, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -13,6 +14,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from conftest import SHORT
 from cvae.errors import UserError
+from cvae.jobs import announce, is_refused, jobs
 from cvae.run import Run
 from folders import differences, finished, results, step
 from warm import PATIENCE, Command, processes_with
@@ -51,6 +53,28 @@ def test_a_job_that_fails_leaves_its_line_and_the_others_go_on(
     assert command.status == 1
     assert f"failed: {folder}/1: {why}" in command.output
     assert (folder / "0" / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_a_sweep_with_a_job_that_trains_elsewhere_is_refused(sweep: Sweep, tmp_path: Path) -> None:
+    with Run(tmp_path / "1").hold():  # without a checkpoint yet, under SLURM for example
+        command = sweep(tmp_path, *SHORT, SIZES).wait()
+    assert command.status == 1
+    assert f"{tmp_path}/1 is in use by another process" in command.output
+    assert not (tmp_path / "sweep.txt").exists()
+    assert not list(tmp_path.glob("*/config.yaml"))
+
+
+def test_jobs_are_found_at_any_depth(
+    compose: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    announce(tmp_path)
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").touch()
+    assert is_refused(str(tmp_path))
+    for name in ("vae/10", "vae/2"):
+        Run(tmp_path / name, compose()).write_config()
+    assert not is_refused(str(tmp_path))
+    assert [run.folder for run in jobs(tmp_path)] == [tmp_path / "vae/2", tmp_path / "vae/10"]
 
 
 def assert_hyperparameters(run: Path, expected: dict[str, float]) -> None:

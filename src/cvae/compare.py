@@ -62,6 +62,8 @@ def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
     }
     for name, content in contents.items():
         write_atomically(out / name, content)
+    for name, _ in drawn.keys() - pictures.keys():  # of runs or a grouping that drew one before
+        (out / name).unlink(missing_ok=True)
     written = [f"written: {out / name}" for name in reversed(contents)]
     plain = [title(comparison), "", table(comparison, "simple"), "", *comparison.notes(), *written]
     return "\n".join(plain)

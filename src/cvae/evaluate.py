@@ -13,7 +13,7 @@ from cvae.evaluation.data import split_of
 from cvae.evaluation.drawn import drawn
 from cvae.evaluation.evidence import shape_of_chunk
 from cvae.evaluation.report import table
-from cvae.files import write_atomically
+from cvae.files import write_atomically, written
 from cvae.finished import arguments_over_runs, for_each_run, read, with_split
 from cvae.pictures import gallery
 from cvae.pictures.subject import Subject
@@ -44,9 +44,11 @@ def evaluate(
         What `evaluation.json` (of val: `evaluation_val.json`) holds; numbers are in nats.
 
     Raises:
-        UserError: the folder holds no trained model, the data are not those of its training, or
-            K cannot be divided.
+        UserError: the folder holds no trained model, or another one when all is measured, the data
+            are not those of its training, or K cannot be divided.
     """
+    weights = run.checkpoint(run.weights)
+    began = written(weights)
     model = run.load_model().to(device)
     data, examples = split_of(run, split, root)
     x, y = examples.x.to(device), examples.y.to(device)
@@ -66,6 +68,8 @@ def evaluate(
         **drawn(data, model, examples, split, seed),
         "data": data.record,
     }
+    if written(weights) != began:
+        raise UserError(f"{run.folder} was trained on meanwhile: evaluate it when it has ended")
     if split == "test":
         for name, picture in gallery.drawn(subject, PICTURED):
             write_atomically(run.folder / "pictures" / f"{name}.png", picture)

@@ -42,6 +42,11 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             temporary.unlink()
 
 
+def written(path: Path) -> int | None:
+    """When a file was last written, in nanoseconds; None if there is none."""
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
 def read_json(path: Path) -> Mapping[str, Any]:
     """The names and values of a JSON file.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvae.files import write_atomically
 from cvae.run import Run
-from cvae.runs import find_all
+from cvae.runs import find_all, folders_below
 
 
 def announce(folder: Path) -> None:
@@ -23,7 +23,7 @@ def is_sweep(name: str) -> bool:
 
 def is_refused(name: str) -> bool:
     """Whether a sweep began in the folder, and none of its jobs got as far as a config."""
-    return is_sweep(name) and not any(Path(name).glob("*/config.yaml"))
+    return is_sweep(name) and not folders_below(Path(name))
 
 
 def _command(folder: Path) -> Path:

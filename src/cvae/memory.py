@@ -1,10 +1,16 @@
-"""How freed memory is kept for the next use."""
+"""How much memory is used at once, and how freed memory is kept for the next use."""
 
 import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's <malloc.h>
 NEVER = -1
+PIXELS = 28 * 28
+
+
+def at_once(count: int, pixels: int) -> int:
+    """How many images of so many pixels take the memory of a count of 28×28; 1 or more."""
+    return max(1, count * PIXELS // max(PIXELS, pixels))
 
 
 def keep_freed_memory() -> None:

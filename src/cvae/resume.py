@@ -8,6 +8,7 @@ from pathlib import Path
 from cvae.allowed import allow
 from cvae.command import log_to, run_command
 from cvae.errors import Interrupted, UserError
+from cvae.files import written
 from cvae.jobs import failures, is_sweep, jobs
 from cvae.run import Run
 from cvae.runs import find
@@ -72,19 +73,15 @@ def resume_sweep(folder: Path, changes: list[str]) -> None:
 
 def _go_on(run: Run, changed: Run) -> None:
     last = run.checkpoint("last")
-    before = _written(last)
+    before = written(last)
     changed.write_config()
     log.info("going on with %s", run.folder)
     try:
         launch(changed)
     except BaseException:
-        if _written(last) == before:  # ended before anything was trained
+        if written(last) == before:  # ended before anything was trained
             run.write_config()
         raise
-
-
-def _written(path: Path) -> int | None:
-    return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ def find(name: str) -> Run:
     """
     run = _latest() if name == "latest" else Run(name)
     if not (run.folder / "config.yaml").is_file():
-        for below in sorted(run.folder.glob("*/config.yaml")):
-            raise UserError(f"{name} holds several runs: name one of them, such as {below.parent}")
+        for below in folders_below(run.folder):
+            raise UserError(f"{name} holds several runs: name one of them, such as {below}")
         raise UserError(f"{name} is not a run's folder: it has no config.yaml")
     for path in run.folder.rglob("*"):
         if path.is_symlink():  # a folder from elsewhere could have any file overwritten
@@ -34,11 +34,17 @@ def find_all(names: Sequence[str]) -> list[Run]:
     """
     runs: dict[Path, Run] = {}
     for name in names:
-        below = [] if name == "latest" else sorted(Path(name).glob("**/config.yaml"))
-        folders = [str(path.parent) for path in below if path.parent.name != ".hydra"]
-        for run in map(find, folders or [name]):
+        below = () if name == "latest" else folders_below(Path(name))
+        for place in below or (name,):
+            run = find(str(place))
             runs.setdefault(run.folder.resolve(), run)
     return list(runs.values())
+
+
+def folders_below(folder: Path) -> Sequence[Path]:
+    """The folder itself and those below it, at any depth, that hold a run's config."""
+    found = sorted(path.parent for path in folder.glob("**/config.yaml"))
+    return [place for place in found if place.name != ".hydra"]
 
 
 def newest_first() -> list[Run]:

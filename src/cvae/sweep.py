@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def _begin(folder: Path, config: DictConfig, composed: Sequence[DictConfig]) -> 
     """Leave the sweep's words and its jobs' configs, and share out what the jobs have.
 
     Raises:
-        UserError: the folder holds another sweep, or cannot be written.
+        UserError: the folder holds another sweep, a job of it trains, or it cannot be written.
     """
     runs = []
     for number, job in enumerate(composed):
@@ -88,10 +88,12 @@ def _begin(folder: Path, config: DictConfig, composed: Sequence[DictConfig]) -> 
                 f"hydra.sweep.dir={folder} holds another sweep, whose job {run.folder.name} has "
                 f"other values: choose another, or go on with python -m cvae.resume {folder}"
             )
-    announce(folder)
-    for run in runs:
-        if not run.begun:
-            run.folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:  # a job of the sweep as it was may train, without a checkpoint yet
+        waiting = [run for run in runs if not run.begun]
+        for run in waiting:
+            held.enter_context(run.hold())
+        announce(folder)
+        for run in waiting:
             run.write_config()
     if run_beside(config.hydra.launcher):
         count = len(composed) or config.hydra.sweeper.get("n_jobs", 1)

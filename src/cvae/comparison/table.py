@@ -23,7 +23,7 @@ DECIMALS = {
 
 def title(comparison: Comparison) -> str:
     """What the table's numbers are."""
-    line = "test numbers in nats an image: mean ± standard deviation over n runs"
+    line = "test numbers, bounds in nats an image: mean ± standard deviation over n runs"
     densities = {row.conditions["density"] for row in comparison.rows if row.finished}
     return f"{line} ({densities.pop()})" if len(densities) == 1 else line
 

@@ -17,7 +17,7 @@ from cvae.noise import Stream, generator
 from cvae.ranges import NonNegative
 
 AT_ONCE = 10_000  # digits, to bound the memory
-UPRIGHT, SPREAD = 0.16, 0.3  # median and standard deviation of the slant of MNIST's digits
+UPRIGHT, SPREAD = 0.16, 0.3  # about the middle and the width of the slants of MNIST's digits
 TILT: Mapping[str, float] = {"thin": 1.0, "thick": -1.0}
 Habit = Literal["faithful", "thin", "thick", "fractured"]
 Who = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -29,7 +29,7 @@ def always(weights: Tensor, tilt: Tensor, digits: Tensor) -> Tensor:
 
 
 def by_slant(weights: Tensor, tilt: Tensor, digits: Tensor) -> Tensor:
-    """p_a(x) ∝ p_a exp(c_a s) with the standardised slant s, within ±2: who leans is drawn thin.
+    """p_a(x) ∝ p_a exp(c_a s), s = (slant − 0.16) / 0.3 within ±2: who leans is drawn thin.
 
     c is 1 for thin, −1 for thick and 0 for the others.
     """

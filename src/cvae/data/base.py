@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +15,9 @@ from cvae.data.batches import OrderedBatches, ShuffledBatches
 from cvae.data.examples import Batch, Examples
 from cvae.data.views import View
 from cvae.errors import UserError
+from cvae.memory import at_once
 
+EVALUATION_BATCH = 500  # images of 28×28
 NUM_SHOWN = 10
 MOST = 10_000  # images in floating point at once
 
@@ -91,8 +95,9 @@ class InMemory(LightningDataModule, ABC):
         kept, found = state_dict["hashes"], self.hashes
         for name in kept | found:
             if kept.get(name) != found.get(name):
+                place = Path(self.record.get("folder", ""), name)
                 raise UserError(
-                    f"{self.record['folder']}/{name} has changed since the run began: put the file "
+                    f"{place} has changed since the run began: put the file "
                     "back that it was trained on, or start a new run"
                 )
         self._first = state_dict["given"]
@@ -160,9 +165,9 @@ class InMemory(LightningDataModule, ABC):
 
     def _evaluation_loader(self, split: str) -> DataLoader[tuple[Tensor, ...]]:
         dataset = self.datasets[split]
-        return DataLoader(
-            dataset, batch_size=None, sampler=OrderedBatches(len(dataset), *self.rank)
-        )
+        batch_size = at_once(EVALUATION_BATCH, prod(self.view.y_shape))
+        order = OrderedBatches(len(dataset), batch_size, *self.rank)
+        return DataLoader(dataset, batch_size=None, sampler=order)
 
 
 def dataset(*tensors: Tensor) -> TensorDataset:

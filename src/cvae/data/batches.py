@@ -8,8 +8,6 @@ from torch.utils.data import Sampler
 
 from cvae.noise import Stream, generator, rank_slice
 
-EVALUATION_BATCH = 500
-
 
 class ShuffledBatches(Sampler[Tensor]):
     """Index tensors of this rank's share of each global batch, in an order that (seed, epoch) fix.
@@ -45,8 +43,8 @@ class ShuffledBatches(Sampler[Tensor]):
 class OrderedBatches(Sampler[Tensor]):
     """Index tensors that give each example to exactly one rank, none twice, none padded."""
 
-    def __init__(self, size: int, rank: int, world_size: int) -> None:
-        self.batches = torch.split(torch.arange(rank, size, world_size), EVALUATION_BATCH)
+    def __init__(self, size: int, batch_size: int, rank: int, world_size: int) -> None:
+        self.batches = torch.split(torch.arange(rank, size, world_size), batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -64,7 +64,7 @@ def slant(digits: Tensor) -> Tensor:
     return torch.from_numpy(-covariance / np.maximum(variance, 1e-9))
 
 
-def _from_centre(digits: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _from_centre(digits: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rows below and columns right of each digit's centre of mass, (N, 28, 28)."""
     ink = digits.numpy().astype(np.float32)
     rows, columns = np.mgrid[: ink.shape[1], : ink.shape[2]]

@@ -77,5 +77,5 @@ def _probabilities(path: Path, often: Array, shape: tuple[int, int]) -> Array:
     numbers = often.dtype.kind in "uif" and often.shape == shape
     if not numbers or not (often >= 0).all() or not np.allclose(often.sum(1), 1, atol=CLOSE):
         raise UserError(f"{path}: probabilities are {shape}, 0 or more, and add up to 1")
-    rounded: Array = often / often.sum(1, keepdims=True, dtype=np.float64)
-    return rounded
+    exact: Array = often / often.sum(1, keepdims=True, dtype=np.float64)
+    return exact

@@ -17,7 +17,7 @@ from cvae.model import ConditionalVAE
 def drawn(
     data: InMemory, model: ConditionalVAE, examples: Examples, split: str, seed: int
 ) -> dict[str, Any]:
-    """Numbers of a model's samples, by a name for their kind.
+    """Numbers of a model's samples, by a name for their kind; none of data of another kind.
 
     Args:
         data: of the run.
@@ -26,7 +26,7 @@ def drawn(
         split: test or val.
         seed: of all draws.
     """
-    raise NotImplementedError(f"nothing says how samples of {type(data).__name__} are measured")
+    return {}
 
 
 @drawn.register

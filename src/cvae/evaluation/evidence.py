@@ -10,13 +10,13 @@ from torch import Generator, Tensor
 
 from cvae.errors import UserError
 from cvae.evaluation.parallel import in_parallel
+from cvae.memory import PIXELS, at_once
 from cvae.metrics import mean_and_error
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 
 REPEATS = 10  # disjoint parts of the K samples
 ROWS = 2000  # z that are decoded at once: what bounds the memory, and a size that caches like
-PIXELS = 784  # of what is decoded; of larger images fewer at once
 
 Weigh = Callable[[ConditionalVAE, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -167,7 +167,7 @@ def _weigh_part(
     group = num_samples // REPEATS
     repeats, squares = [], []
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    rows = rows_of(y[0].numel())
+    rows = at_once(ROWS, y[0].numel())
     for count in _together(group, len(x), rows):
         log_sum = log_square = torch.full((count, len(x)), -math.inf, device=x.device).double()
         for noise in _noise((count, group, len(x), model.latent_dim), rows, draws):
@@ -181,11 +181,6 @@ def _weigh_part(
     return torch.cat(repeats), torch.cat(squares), total / num_samples
 
 
-def rows_of(pixels: int) -> int:
-    """How many z are decoded at once, if each is decoded to so many numbers."""
-    return max(1, ROWS * PIXELS // max(PIXELS, pixels))
-
-
 def shape_of_chunk(num_samples: int, pixels: int = PIXELS) -> tuple[int, int]:
     """How many samples z of how many examples are decoded at once.
 
@@ -196,7 +191,7 @@ def shape_of_chunk(num_samples: int, pixels: int = PIXELS) -> tuple[int, int]:
     """
     if num_samples < REPEATS or num_samples % REPEATS:
         raise UserError(f"{num_samples} samples cannot be divided: give a multiple of {REPEATS}")
-    rows = rows_of(pixels)
+    rows = at_once(ROWS, pixels)
     return min(num_samples, rows), max(1, rows // num_samples)
 
 

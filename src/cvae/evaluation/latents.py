@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from cvae.densities import kl_per_dimension
+from cvae.memory import at_once
 from cvae.metrics import ACTIVE_UNIT, mean_and_error
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
@@ -42,10 +43,10 @@ class Latents:
         return self.posterior_mean.var(0, correction=0) > ACTIVE_UNIT
 
     def aggregate_kl(self, seed: int = 0) -> tuple[float, float]:
-        """Σ_d KL(q(z_d) ‖ p(z_d)) of the mixtures over the examples, and its standard error, nats.
+        """Σ_d KL(q(z_d) ‖ p(z_d)) of mixtures over the examples, and its Monte Carlo error, nats.
 
         q(z_d) = 1/N Σ_i q(z_d|x_i,y_i) and p(z_d) = 1/N Σ_i p(z_d|x_i), dimension by dimension: in
-        all at once N posteriors lie apart, and the divergence would be near its largest, the mean
+        all at once N posteriors lie apart, and the divergence would be near its smallest, the mean
         KL less log N, whatever they fill together. Estimated with DRAWN z from q(z);
         it is small where the prior's z are spread like those the decoder was trained on
         (Hoffman and Johnson 2016, "ELBO surgery").
@@ -79,7 +80,7 @@ class Latents:
             "active_units": int(self.active.sum()),
             "kl_per_dimension": kl.mean(0).tolist(),
             "kl_per_class": {name: kl[mask].sum(1).mean().item() for name, mask in masks.items()},
-            "aggregate_kl": {"mean": aggregate, "standard_error": error},
+            "aggregate_kl": {"mean": aggregate, "monte_carlo_error": error},
             "aggregate_kl_per_class": {
                 name: part.aggregate_kl(seed)[0] for name, part in parts.items()
             },
@@ -103,7 +104,8 @@ def latents(model: ConditionalVAE, x: Tensor, y: Tensor) -> Latents:
         y: what is modelled, (N, …).
     """
     parts = []
-    for some_x, some_y in zip(x.split(BATCH), y.split(BATCH), strict=True):
+    size = at_once(BATCH, y[0].numel())
+    for some_x, some_y in zip(x.split(size), y.split(size), strict=True):
         posterior, prior = model.encoder(some_x, some_y), model.prior(some_x)
         numbers = (posterior.mean, posterior.stddev, prior.mean, prior.stddev)
         parts.append([number.cpu() for number in numbers])

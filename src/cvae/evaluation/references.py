@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cvae.densities import reparameterize
-from cvae.evaluation.evidence import ROWS, rows_of
+from cvae.memory import at_once
 from cvae.metrics import Moments
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
@@ -22,7 +22,7 @@ from cvae.spread import (
 from cvae.styles import STYLE_IOU, StyleFrequencies, StyleRecall
 
 NUM_SAMPLES = 16  # of each input, as Kohl et al. 2018 have
-BATCH = 100  # inputs of 28x28; of larger ones fewer at once, to bound the memory
+BATCH = 100  # inputs of 28×28
 
 
 @torch.inference_mode()
@@ -37,7 +37,7 @@ def sampled_masks(
         seed: of z.
         answers: masks y, (N, 16, *y_shape) of bool; z is then from q(z|x,y) of each of them.
     """
-    masks, size = [], max(1, BATCH * rows_of(x[0].numel()) // ROWS)
+    masks, size = [], at_once(BATCH, x[0].numel())
     for place, some in enumerate(tqdm(x.split(size), desc="masks", unit_scale=size, unit="x")):
         density = model.prior(some)
         if answers is not None:
@@ -66,7 +66,8 @@ def spread(samples: Tensor, references: Tensor, probabilities: Tensor) -> dict[s
         "majority_dice": MajorityDice(),
     }
     frequencies = StyleFrequencies(STYLE_IOU, references.shape[1])
-    parts = (tensor.split(BATCH) for tensor in (samples, references, probabilities))
+    size = at_once(BATCH, samples[0, 0].numel())
+    parts = (tensor.split(size) for tensor in (samples, references, probabilities))
     for part in zip(*parts, strict=True):
         for metric in (*metrics.values(), frequencies):
             metric.update(*part)

@@ -61,7 +61,12 @@ def _latents(results: Mapping[str, Any]) -> list[Row]:
     return [
         _row("E log p(y|x,z), z from p(z|x)", results["reconstruction_from_prior"], ""),
         ("active units", f"{latent['active_units']} of {len(latent['kl_per_dimension'])}", ""),
-        _row("Σ KL(q(z_d) ‖ p(z_d))", aggregate, "aggregate posterior against aggregate prior"),
+        (
+            "Σ KL(q(z_d) ‖ p(z_d))",
+            f"{aggregate['mean']:.2f}",
+            "aggregate posterior against aggregate prior, "
+            f"Monte Carlo error {aggregate['monte_carlo_error']:.2f}",
+        ),
     ]
 
 
@@ -116,7 +121,8 @@ def _judged(judge: Mapping[str, Any]) -> list[Row]:
         (
             "samples taken for their class",
             f"{judge['accuracy']:.2%}",
-            f"least {least['accuracy']:.2%} ({worst}); real ones {judge['own_accuracy']:.2%}",
+            f"least {least['accuracy']:.2%} ({worst}); "
+            f"real test images {judge['own_accuracy']:.2%}",
         ),
         (
             "distance within a class",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cvae.densities import reparameterize
 from cvae.evaluation.latents import Latents
+from cvae.memory import at_once
 from cvae.model import ConditionalVAE
 from cvae.pictures.plane import Plane
 from cvae.pictures.plots import points, side_legend
@@ -31,7 +32,8 @@ def whose(
         noise: standard-normal ε, (N, d).
     """
     z, style = [], []
-    for part in zip(*(tensor.split(BATCH) for tensor in (x, references, noise)), strict=True):
+    size = at_once(BATCH, references[0, 0].numel())
+    for part in zip(*(tensor.split(size) for tensor in (x, references, noise)), strict=True):
         some, drawn, ε = part
         z.append(reparameterize(model.prior(some), ε))
         masks = model.decoder(some, z[-1]).mean > 0.5

@@ -1,7 +1,7 @@
 """Starts a worker for each process of a run with torchrun, and says which one failed first.
 
-`python -m cvae.training.agent PROCESSES FOLDER PACKAGE…`, with standard input a pipe from the
-process that wants the run trained.
+`python -m cvae.training.agent PROCESSES FOLDER CONFIG PACKAGE…`, with the run's config as JSON and
+standard input a pipe from the process that wants the run trained.
 """
 
 import logging
@@ -20,10 +20,10 @@ PATIENCE = 30  # seconds that torchrun gives a process to end
 
 def main() -> None:
     """Start the workers and wait for them; a failure's line goes into the run's folder."""
-    processes, folder, *packages = sys.argv[1:]
+    processes, folder, config, *packages = sys.argv[1:]
     command = ["--standalone", f"--nproc-per-node={processes}", "-m", "cvae.training.worker"]
     try:
-        torchrun.run(torchrun.parse_args([*command, folder, *packages]))
+        torchrun.run(torchrun.parse_args([*command, folder, config, *packages]))
     except SignalException as ended:
         sys.exit(128 + ended.sigval)
     except ChildFailedError as failed:

@@ -1,7 +1,7 @@
 """Start a run's training in this process, or in a child for each of several.
 
 Lightning would start further processes by running the command line again, Hydra's sweep and all.
-Here the parent writes the run's folder once, and torchrun starts a worker a process on that folder.
+Here the parent has the config and the folder, and torchrun starts a worker a process on these.
 """
 
 import json
@@ -95,8 +95,12 @@ def _train_in_children(run: Run, processes: int) -> None:
     environment |= dict.fromkeys(THREADS, str(threads))
     run.failure.unlink(missing_ok=True)
     command = [sys.executable, "-m", "cvae.training.agent", str(processes), str(run.folder)]
+    config = json.dumps(run.config)  # which may differ from the folder's, in a progress bar
     with subprocess.Popen(
-        [*command, *packages()], env=environment, stdin=subprocess.PIPE, start_new_session=True
+        [*command, config, *packages()],
+        env=environment,
+        stdin=subprocess.PIPE,
+        start_new_session=True,
     ) as agent:
         status = wait_for(
             agent

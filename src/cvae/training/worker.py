@@ -1,5 +1,6 @@
-"""One of several processes that train a run: `torchrun … -m cvae.training.worker FOLDER`."""
+"""One of several processes that train a run: `torchrun … -m cvae.training.worker FOLDER CONFIG`."""
 
+import json
 import logging
 import os
 import sys
@@ -17,10 +18,10 @@ from cvae.training.signals import end_with
 
 def main() -> None:
     """Train the run in the folder; only the first process speaks, the launcher tells of errors."""
-    folder, *packages = sys.argv[1:]
+    folder, config, *packages = sys.argv[1:]
     for package in packages:
         allow(package)
-    run, first = Run(folder), os.environ["RANK"] == "0"
+    run, first = Run(folder, json.loads(config)), os.environ["RANK"] == "0"
     if first:
         log_to(run.folder)
     else:
