@@ -8,7 +8,13 @@ from cvae.allowed import ALLOWED
 from cvae.config import Config
 from cvae.errors import unknown
 
-REPEATS = ("name", "seed", "data.seed")  # what runs of one experiment may differ in
+REPEATS = (  # what runs of one experiment may differ in, the last two as they change no number
+    "name",
+    "seed",
+    "data.seed",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+)
 FIRST = ("model", "prior")  # of the columns
 ABSENT = ""
 
