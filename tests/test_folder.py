@@ -81,11 +81,17 @@ def test_grey_images_and_probabilities(tmp_path: Path) -> None:
         ({"images": np.zeros((HEIGHT, WIDTH), np.uint8)}, r"\(N, H, W\)"),
         ({"images": np.array([{}], dtype=object)}, "plain arrays"),
         ({"references": np.zeros((N, HEIGHT, WIDTH), np.uint8)}, r"\(N, k, H, W\)"),
-        ({"references": np.zeros((N, K, WIDTH, HEIGHT), np.uint8)}, r"\(3, k, 5, 7\)"),
-        ({"references": np.full((N, K, HEIGHT, WIDTH), 2)}, "0 or 1"),
+        (
+            {"references": np.zeros((N, K, WIDTH, HEIGHT), np.uint8)},
+            r"\(3, k, 5, 7\).*\(3, 2, 7, 5\)",
+        ),
+        ({"images": np.zeros((N, 3, HEIGHT, WIDTH), np.uint8)}, r"images .* of \(3, 3, 5, 7\)"),
+        ({"references": np.full((N, K, HEIGHT, WIDTH), 2)}, "0 or 1.* from 2 to 2"),
         ({"probabilities": np.full((N, K), 0.4)}, "add up to 1"),
         ({"probabilities": np.array([[1.5, -0.5]] * N)}, "add up to 1"),
         ({"probabilities": np.full((N, 1), 1.0)}, r"\(3, 2\)"),
+        ({"probabilities": np.array([[0.5, 0.5], [0.5, np.nan], [1, 0]])}, "those of example 1"),
+        ({"probability": np.full((N, K), 0.5)}, "did you mean probabilities by probability"),
     ],
 )
 def test_arrays_that_do_not_fit(tmp_path: Path, change: Arrays, message: str) -> None:
@@ -160,7 +166,7 @@ PALETTE = Image.new("P", (WIDTH, HEIGHT))
         ("image", SOFT, r"is 1x5x7 \(channels, height, width\) beside 3x5x7"),
         ("a", PALETTE, "mode P: grey or black and white"),
         ("a", SOFT, "has other values than 0 and 255, or 0 and 1: it is not a mask"),
-        ("c", SOFT, "001/c.png: the first example has none of that name"),
+        ("c", SOFT, "001/c.png: .*test/000 has none of that name"),
     ],
 )
 def test_pictures_of_another_kind(
@@ -183,6 +189,21 @@ def test_masks_of_0_and_1_and_of_black_and_white_are_read_as_they_are(tmp_path: 
     plain.point(lambda value: 255 * value).convert("1").save(example / "b.png")
     read = ReferenceFolder().load(str(tmp_path)).splits["test"].references
     assert torch.equal(read, torch.from_numpy(content["references"]))
+
+
+def test_what_is_no_part_of_the_data_is_told_and_what_is_hidden_is_not(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_pictures(tmp_path, split, arrays(0))
+    (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "README.txt").touch()
+    assert len(ReferenceFolder().load(str(tmp_path)).splits) == 2
+    (tmp_path / "validation").mkdir()
+    with pytest.raises(UserError, match="validation is not one of train, val, test: rename"):
+        ReferenceFolder().load(str(tmp_path))
+    (tmp_path / "validation").rmdir()
+    (tmp_path / "train" / "001" / "c.jpg").touch()
+    with pytest.raises(UserError, match=r"001/c.jpg is not a \.png"):
+        ReferenceFolder().load(str(tmp_path))
 
 
 def test_pictures_and_arrays_of_one_split(tmp_path: Path) -> None:

@@ -109,7 +109,9 @@ class InMemory(LightningDataModule, ABC):
             UserError: naming both.
         """
         if self.batch_size > (examples := len(self.datasets["train"])):
-            raise UserError(f"data.batch_size={self.batch_size} is more than {examples} examples")
+            raise UserError(
+                f"data.batch_size={self.batch_size} is more than {examples} examples: give fewer"
+            )
 
     def check_division(self, world_size: int) -> None:
         """Refuse a global batch that does not divide evenly among the processes.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvae.data.reference_arrays import read_arrays
-from cvae.data.reference_pictures import read_pictures
+from cvae.data.reference_pictures import read_pictures, visible
 from cvae.data.splits import PARTS, Split, Splits, digest
 from cvae.errors import UserError
 
@@ -40,6 +40,9 @@ class ReferenceFolder:
         for name in ("train", "test"):
             if name not in found:
                 raise UserError(f"{folder}: {name}.npz or {name}/ is missing")
+        for path in visible(folder):
+            if (path.is_dir() or path.suffix == ".npz") and path.stem not in PARTS:
+                raise UserError(f"{path} is not one of {', '.join(PARTS)}: rename or move it")
         record = {"name": "references", "folder": str(folder)}
         splits, annotators = {}, dict[str, Sequence[str]]()
         for name in found:

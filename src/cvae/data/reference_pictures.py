@@ -21,7 +21,7 @@ def read_pictures(folder: Path) -> tuple[Split, Sequence[str]]:
     Raises:
         UserError: a picture is missing, cannot be read, or is of another kind or size than others.
     """
-    examples = sorted(path for path in folder.iterdir() if path.is_dir())
+    examples = sorted(path for path in visible(folder) if path.is_dir())
     if not examples:
         raise UserError(f"{folder} has no folders: {folder}/EXAMPLE/{IMAGE}.png is expected")
     names = _annotators(examples[0])
@@ -29,7 +29,7 @@ def read_pictures(folder: Path) -> tuple[Split, Sequence[str]]:
         raise UserError(f"{examples[0]} has no annotator's PNG beside {IMAGE}.png")
     images, references = list[Tensor](), []
     for example in examples:
-        _check_annotators(example, names)
+        _check_annotators(example, names, examples[0])
         images.append(_picture(example / f"{IMAGE}.png", IMAGES))
         if images[-1].shape != images[0].shape:
             raise _misfit(example / f"{IMAGE}.png", images[-1], images[0])
@@ -38,16 +38,24 @@ def read_pictures(folder: Path) -> tuple[Split, Sequence[str]]:
     return Split(torch.stack(images), torch.stack(references), probabilities), names
 
 
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds but for what other programs hide in it."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
 def _annotators(example: Path) -> list[str]:
     return sorted(path.stem for path in example.glob("*.png") if path.stem != IMAGE)
 
 
-def _check_annotators(example: Path, names: Sequence[str]) -> None:
+def _check_annotators(example: Path, names: Sequence[str], first: Path) -> None:
+    for path in visible(example):
+        if path.suffix != ".png":
+            raise UserError(f"{path} is not a .png: an example holds nothing else")
     found = _annotators(example)
     if missing := set(names) - set(found):
         raise UserError(f"{example / min(missing)}.png is missing")
     if more := set(found) - set(names):
-        raise UserError(f"{example / min(more)}.png: the first example has none of that name")
+        raise UserError(f"{example / min(more)}.png: {first} has none of that name")
 
 
 def _mask(path: Path, image: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class Latents:
 
         Source: Burda et al. 2016, section 5.2.
         """
-        return self.posterior_mean.var(0, correction=0) > ACTIVE_UNIT
+        mean = self.posterior_mean.mean(0)  # torch.var warns where d is 0
+        return (self.posterior_mean - mean).square().mean(0) > ACTIVE_UNIT
 
     def aggregate_kl(self, seed: int = 0) -> tuple[float, float]:
         """Σ_d KL(q(z_d) ‖ p(z_d)) of mixtures over the examples, and its Monte Carlo error, nats.

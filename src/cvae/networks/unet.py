@@ -159,5 +159,5 @@ def _check_sides(shapes: Sequence[Shape]) -> None:
     if len(sides) > 1 or any(len(shape) != 3 for shape in shapes):
         raise UserError(
             "network=unet draws y from an image x of its height and width, and here is none: use "
-            "network=mlp or network=conv, or data=annotators and a model that sees x"
+            "network=mlp or network=conv, or data=annotators or references and a model that sees x"
         )
