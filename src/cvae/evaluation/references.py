@@ -29,18 +29,20 @@ BATCH = 100  # inputs of 28×28
 def sampled_masks(
     model: ConditionalVAE, x: Tensor, seed: int, answers: Tensor | None = None
 ) -> Tensor:
-    """Masks p(y=1|x,z) > ½ for z from p(z|x), (N, 16, *y_shape) of bool, on the CPU.
+    """Masks p(y=1|x,z) > ½, (N, 16, *y_shape) of bool, on the CPU.
 
     Args:
         model: the composition, on the device of x.
         x: the conditions, (N, …).
         seed: of z.
-        answers: masks y, (N, 16, *y_shape) of bool; z is then from q(z|x,y) of each of them.
+        answers: masks y, (N, 16, *y_shape) of bool, each for a z from q(z|x,y); without them z is
+            from p(z|x).
     """
     masks, size = [], at_once(BATCH, x[0].numel())
     for place, some in enumerate(tqdm(x.split(size), desc="masks", unit_scale=size, unit="x")):
-        density = model.prior(some)
-        if answers is not None:
+        if answers is None:
+            density = model.prior(some)
+        else:
             y = answers[place * size :][: len(some)].to(some)
             density = model.encoder(some, y.transpose(0, 1))
         draws = generator(Stream.GENERATION, seed, place, device=x.device)
