@@ -87,6 +87,7 @@ def test_grey_images_and_probabilities(tmp_path: Path) -> None:
         ),
         ({"images": np.zeros((N, 3, HEIGHT, WIDTH), np.uint8)}, r"images .* of \(3, 3, 5, 7\)"),
         ({"references": np.full((N, K, HEIGHT, WIDTH), 2)}, "0 or 1.* from 2 to 2"),
+        ({"references": np.full((N, K, HEIGHT, WIDTH), "1")}, "0 or 1.* not <U1"),
         ({"probabilities": np.full((N, K), 0.4)}, "add up to 1"),
         ({"probabilities": np.array([[1.5, -0.5]] * N)}, "add up to 1"),
         ({"probabilities": np.full((N, 1), 1.0)}, r"\(3, 2\)"),
@@ -195,12 +196,15 @@ def test_what_is_no_part_of_the_data_is_told_and_what_is_hidden_is_not(tmp_path:
     for split in ("train", "test"):
         write_pictures(tmp_path, split, arrays(0))
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
+    for example in (tmp_path / "train").glob("0*"):
+        (example / "._a.png").touch()
     (tmp_path / "README.txt").touch()
     assert len(ReferenceFolder().load(str(tmp_path)).splits) == 2
-    (tmp_path / "validation").mkdir()
-    with pytest.raises(UserError, match="validation is not one of train, val, test: rename"):
-        ReferenceFolder().load(str(tmp_path))
-    (tmp_path / "validation").rmdir()
+    for other in ("validation", "val.old"):
+        (tmp_path / other).mkdir()
+        with pytest.raises(UserError, match=f"{other} is not one of train, val, test: rename"):
+            ReferenceFolder().load(str(tmp_path))
+        (tmp_path / other).rmdir()
     (tmp_path / "train" / "001" / "c.jpg").touch()
     with pytest.raises(UserError, match=r"001/c.jpg is not a \.png"):
         ReferenceFolder().load(str(tmp_path))
@@ -223,6 +227,13 @@ def test_splits_of_other_annotators(tmp_path: Path) -> None:
     write_arrays(tmp_path, "train", arrays(0))
     write_pictures(tmp_path, "test", arrays(0))
     with pytest.raises(UserError, match="annotators of test are a, b, of train annotator 1"):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_splits_of_other_shapes(tmp_path: Path) -> None:
+    write_arrays(tmp_path, "train", arrays(0))
+    write_arrays(tmp_path, "test", arrays(0, channels=1))
+    with pytest.raises(UserError, match="height and width of test are 1, 5, 7, of train 3, 5, 7"):
         ReferenceFolder().load(str(tmp_path))
 
 

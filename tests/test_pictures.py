@@ -2,17 +2,20 @@
 
 import math
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 import torch
 from matplotlib.image import imread
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
+from torch.utils.tensorboard import SummaryWriter
 
 from cvae.data.views import Label, Quadrants, Segmentation
 from cvae.densities import StandardNormal
 from cvae.evaluation.latents import Latents
 from cvae.model import ConditionalVAE
+from cvae.pictures.board import SPRITE, tiles
 from cvae.pictures.grid import Grid, reconstructions, samples, some_of_each
 from cvae.pictures.paths import (
     DIMENSIONS,
@@ -271,6 +274,17 @@ def test_a_prior_has_contours_once_for_all_once_a_class_or_none() -> None:
         assert len(figure.axes) == panels
         assert len(figure.axes[0].lines) == contours
         assert len(figure.axes[0].texts) == (CLASSES if contours == 20 else 0)
+
+
+def test_images_of_any_shape_are_tiles_of_one_picture(tmp_path: Path) -> None:
+    tall = torch.rand(3, 1, 16, 8)
+    square = tiles(tall)
+    assert square.shape == (3, 1, 16, 16)
+    assert torch.equal(square[..., :8], tall)
+    with SummaryWriter(str(tmp_path)) as board:
+        board.add_embedding(torch.rand(3, 2), label_img=square)
+    many = torch.rand(1, 1, 256, 200).expand(2000, -1, -1, -1)
+    assert tiles(many).shape == (2000, 1, SPRITE // 45, SPRITE // 45)  # 45² is 2025
 
 
 def test_each_pixel_of_an_image_is_a_square_of_pixels() -> None:

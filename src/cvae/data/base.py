@@ -19,7 +19,7 @@ from cvae.memory import at_once
 
 EVALUATION_BATCH = 500  # images of 28×28
 NUM_SHOWN = 10
-MOST = 10_000  # images in floating point at once
+MOST = 10_000  # images of 28×28 in floating point at once
 
 
 class InMemory(LightningDataModule, ABC):
@@ -150,7 +150,8 @@ class InMemory(LightningDataModule, ABC):
         """The mean y of the training data, (*y_shape)."""
         *tensors, position = self.datasets["train"].tensors
         total = torch.zeros(self.view.y_shape, dtype=torch.float64)
-        for part in zip(*(tensor.split(MOST) for tensor in tensors), strict=True):
+        size = at_once(MOST, prod(self.view.x_shape))
+        for part in zip(*(tensor.split(size) for tensor in tensors), strict=True):
             total += self.see(part)[1].sum(0, dtype=torch.float64)
         return (total / len(position)).float()
 

@@ -41,18 +41,17 @@ class ReferenceFolder:
             if name not in found:
                 raise UserError(f"{folder}: {name}.npz or {name}/ is missing")
         for path in visible(folder):
-            if (path.is_dir() or path.suffix == ".npz") and path.stem not in PARTS:
+            name = path.name if path.is_dir() else path.stem
+            if (path.is_dir() or path.suffix == ".npz") and name not in PARTS:
                 raise UserError(f"{path} is not one of {', '.join(PARTS)}: rename or move it")
         record = {"name": "references", "folder": str(folder)}
         splits, annotators = {}, dict[str, Sequence[str]]()
         for name in found:
             splits[name], annotators[name] = _read(folder, name)
             record[name] = f"sha256:{digest(splits[name])}"
-            if annotators[name] != annotators["train"]:
-                names = [", ".join(annotators[split]) for split in (name, "train")]
-                raise UserError(
-                    f"{folder}: the annotators of {name} are {names[0]}, of train {names[1]}"
-                )
+            _check_alike(folder, "annotators", name, annotators[name], annotators["train"])
+            shape, others = (splits[split].images.shape[1:] for split in (name, "train"))
+            _check_alike(folder, "channels, height and width", name, shape, others)
         return Splits(splits, annotators["train"], record)
 
 
@@ -67,6 +66,14 @@ def _folder(root: str | None) -> Path:
 
 def _exists(folder: Path, name: str) -> bool:
     return (folder / name).is_dir() or (folder / f"{name}.npz").is_file()
+
+
+def _check_alike(
+    folder: Path, what: str, name: str, found: Sequence[object], expected: Sequence[object]
+) -> None:
+    if found != expected:
+        said = [", ".join(map(str, values)) for values in (found, expected)]
+        raise UserError(f"{folder}: the {what} of {name} are {said[0]}, of train {said[1]}")
 
 
 def _read(folder: Path, name: str) -> tuple[Split, Sequence[str]]:

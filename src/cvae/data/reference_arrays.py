@@ -101,4 +101,6 @@ def _probabilities(path: Path, often: Array, shape: tuple[int, int]) -> Array:
 
 
 def _range(numbers: Array) -> str:
+    if numbers.dtype.kind not in "buif":
+        return str(numbers.dtype)
     return f"{numbers.dtype} from {numbers.min()} to {numbers.max()}"

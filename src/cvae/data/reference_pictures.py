@@ -44,7 +44,11 @@ def visible(folder: Path) -> list[Path]:
 
 
 def _annotators(example: Path) -> list[str]:
-    return sorted(path.stem for path in example.glob("*.png") if path.stem != IMAGE)
+    return sorted(path.stem for path in _pngs(example) if path.stem != IMAGE)
+
+
+def _pngs(example: Path) -> list[Path]:
+    return [path for path in visible(example) if path.suffix == ".png"]
 
 
 def _check_annotators(example: Path, names: Sequence[str], first: Path) -> None:

@@ -48,5 +48,5 @@ def split_of(run: Run, split: str, root: str | None = None) -> tuple[InMemory, E
     """
     data = data_of(run, root)
     if split == "val" and not data.has_validation:
-        raise UserError(f"{run.folder} was trained on all images: it has no --split val")
+        raise UserError(f"{run.folder} has no validation data: there is no --split val")
     return data, data.examples(split)

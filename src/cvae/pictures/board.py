@@ -1,14 +1,19 @@
 """Pictures and latent space in TensorBoard."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
 from matplotlib.image import imread
+from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from cvae.pictures.subject import Subject
+
+SPRITE = 8192  # pixels of a side that TensorBoard shows
 
 
 def show(folder: Path, pictures: Mapping[str, bytes], subject: Subject) -> None:
@@ -38,7 +43,20 @@ def show(folder: Path, pictures: Mapping[str, bytes], subject: Subject) -> None:
             board.add_embedding(
                 latents.posterior_mean,
                 [(names[label], f"{nats:.2f}") for label, nats in zip(labels, kl, strict=True)],
-                subject.view.picture(x, y),
+                tiles(subject.view.picture(x, y)),
                 tag="posterior_means",
                 metadata_header=["class", "KL"],
             )
+
+
+def tiles(images: Tensor) -> Tensor:
+    """Squares, and small enough that all of them together are a picture that TensorBoard shows.
+
+    Args:
+        images: (N, C, H, W).
+    """
+    height, width = images.shape[2:]
+    side = max(height, width)
+    square = F.pad(images, (0, side - width, 0, side - height), value=1.0)
+    most = SPRITE // math.ceil(math.sqrt(len(images)))
+    return square if side <= most else F.interpolate(square, size=(most, most), mode="area")

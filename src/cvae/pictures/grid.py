@@ -98,12 +98,13 @@ def samples(
 @torch.inference_mode()
 def reconstructions(model: ConditionalVAE, view: View, x: Tensor, y: Tensor) -> Grid:
     """Examples, what q(z|x,y) makes of them, and what p(z|x) makes of their condition alone."""
+    given = view.condition(x)
+    name = "image" if given is None else "y"
     rows = {
-        "image": view.picture(x, y),
+        name: view.picture(x, y),
         "mean of q(z|x,y)": decoded(model, view, x, model.encoder(x, y).mean),
         "mean of p(z|x)": decoded(model, view, x, model.prior(x).mean),
     }
-    given = view.condition(x)
     if given is not None:
         rows = {"x": given, **rows}
-    return Grid(torch.stack([*rows.values()]), "images, and z read from them or from x", [*rows])
+    return Grid(torch.stack([*rows.values()]), f"{name}, and z read from it or from x", [*rows])
