@@ -202,6 +202,13 @@ def test_what_cannot_be_compared_is_kept_apart(
     assert expected in note
 
 
+def test_numbers_of_other_images_than_the_test_s_are_told(make: Make) -> None:
+    folder = make("one", -90.0, "seed=1")
+    evaluation(folder, 87.0, 1000, examples=10_000)
+    lines = cells(of(folder, make("two", -91.0, "seed=2")))
+    assert {line["images"] for line in lines} == {"1000", "1000, evaluated 10000"}
+
+
 def test_where_the_data_lay_is_no_difference(make: Make) -> None:
     elsewhere = {"data": DATA | {"folder": "elsewhere", "fetched_from": "a mirror"}}
     comparison = of(make("one", -90.0, "seed=1"), make("two", -91.0, "seed=2", more=elsewhere))

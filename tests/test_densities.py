@@ -163,6 +163,18 @@ def test_continuous_bernoulli_has_the_articles_normaliser(logit: float) -> None:
     torch.testing.assert_close(actual, expected.float(), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])  # the least and the greatest of torch.rand
+def test_continuous_bernoulli_draws_within_0_and_1(
+    uniform: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = torch.tensor([-200.0, -17.0, -1.0, 0.0, 1.0, 15.0, 17.0, 30.0, 200.0])
+    density = ContinuousBernoulliHead()(logits)
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, uniform))
+    drawn = density.rsample()
+    assert (drawn >= 0).all()
+    assert (drawn <= 1).all()
+
+
 def test_continuous_bernoulli_has_the_gradient_of_an_exponential_family() -> None:
     logits = torch.tensor([-1e12, -40.0, -3.0, -0.05, 0.0, 0.2, 9.0, 25.0, 1e12]).requires_grad_()
     density = ContinuousBernoulliHead()(logits)

@@ -15,7 +15,7 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal
 from ambiguous import OFTEN, SIDE, squares
 from cvae.data.examples import Examples
 from cvae.data.views import Segmentation
-from cvae.densities import StandardNormal
+from cvae.densities import PriorAsPosterior, StandardNormal
 from cvae.evaluation.data import split_of
 from cvae.evaluation.references import NUM_SAMPLES, against_references
 from cvae.memory import at_once
@@ -157,3 +157,10 @@ def test_a_model_that_draws_as_the_annotators_do_scores_as_the_oracle() -> None:
         assert numbers["styles"]["none"] == 0
         assert numbers["styles"]["expected_per_bin"][0][0] is None
     json.dumps(found, allow_nan=False)
+
+
+def test_a_q_that_is_the_prior_is_not_sampled_a_second_time() -> None:
+    x, prior = torch.ones(3, 1, 6, 6), StandardNormal(2)
+    model = ConditionalVAE(PriorAsPosterior(prior), prior, Coin(), 2)
+    references, often = torch.stack([x, 1 - x], 1).byte(), torch.full((3, 2), 0.5)
+    assert "posterior" not in against_references(model, x, references, often, ["a", "b"], seed=0)

@@ -10,7 +10,7 @@ import yaml
 from cvae.columns import AGAINST, COLUMNS
 from cvae.errors import UserError
 from cvae.published import DOCS, render
-from cvae.results import keep, record
+from cvae.results import keep, main, record
 from cvae.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -46,11 +46,14 @@ SPREAD = {
 }
 
 
-def _evaluate(folder: Path, mean: float, num_samples: int = 5000) -> None:
+def _evaluate(folder: Path, mean: float, num_samples: int = 5000, rise: float = 0.5) -> None:
     evaluation = {
         "num_samples": num_samples,
         "density": "log-probability of 0/1 pixels",
-        "nll": {"importance": {**NLL, "mean": mean}, "prior": {"mean": 130.0}},
+        "nll": {
+            "importance": {**NLL, "mean": mean},
+            "prior": {"mean": 130.0, "mean_of_repeats": 130.0 + rise},
+        },
         "elbo": {"mean": -101.0},
         "kl": {"mean": 12.5},
         "references": {"ged2": {"mean": mean / 1000, "standard_error": 0.0005}, **SPREAD},
@@ -112,6 +115,7 @@ def test_a_row_has_the_published_number_beside_ours(finished: Run, tmp_path: Pat
     )
     assert cells == [*expected.split(","), minutes, "", ""]
     assert "python -m cvae.train experiment=smoke" in render(docs)
+    assert "python -m cvae.evaluate FOLDER --num-samples 5000" in render(docs)
     assert any(
         line.startswith("| other") and "not run" in line for line in render(docs).split("\n")
     )
@@ -135,6 +139,45 @@ def test_a_row_says_how_far_it_is_below_its_baseline(finished: Run, tmp_path: Pa
     below, closed = (cell.strip() for cell in line.split("|")[-3:-1])
     assert below == "3.50"
     assert closed == "3%"  # from 0.1035 to 0.1 of the way to the oracle's 0.001
+
+
+def test_an_estimate_that_has_not_converged_stands_in_brackets(
+    finished: Run, tmp_path: Path
+) -> None:
+    docs = _docs(tmp_path, finished.config["name"])
+    _evaluate(finished.folder, 100.0, rise=1.5)
+    keep([finished], docs)
+    assert "(130.00)" in render(docs)
+
+
+def test_two_runs_of_one_name_and_seed_are_not_one_record(finished: Run, tmp_path: Path) -> None:
+    docs = _docs(tmp_path, finished.config["name"])
+    with pytest.raises(UserError, match="have the same name and seed: tell them apart"):
+        keep([finished, finished], docs)
+    assert not (docs / "runs").exists()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_record_gives_way_to_none_of_another_experiment(
+    finished: Run, tmp_path: Path, seed: int
+) -> None:
+    docs = _docs(tmp_path, finished.config["name"])
+    keep([finished], docs)
+    before = render(docs)
+    model = {**finished.config["model"], "latent_dim": 3}
+    with pytest.raises(UserError, match=r"differ in model\.latent_dim: remove that record"):
+        keep([Run(finished.folder, {**finished.config, "model": model, "seed": seed})], docs)
+    assert render(docs) == before
+
+
+def test_elsewhere_than_in_the_repository_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["cvae.results"])
+    with pytest.raises(UserError, match="run it from the repository's folder"):
+        main()
+    assert not any(tmp_path.iterdir())
 
 
 def test_estimates_of_two_kinds_are_not_averaged(finished: Run, tmp_path: Path) -> None:

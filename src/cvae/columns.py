@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cvae.evaluation.report import converged
+
 Record = Mapping[str, Any]
 Column = Callable[[Sequence[Record]], str]
 
@@ -36,6 +38,13 @@ def _mean(form: str, *keys: str, per: float = 1) -> Column:
     return lambda kept: format(over_seeds(kept, *keys)[0] / per, form)
 
 
+def _from_prior(kept: Sequence[Record]) -> str:
+    """The estimate from z of the prior, in brackets where it has not converged."""
+    mean = over_seeds(kept, *PRIOR, "mean")[0]
+    good = all(converged(one["evaluation"]["nll"]["prior"]) for one in kept)
+    return f"{mean:.2f}" if good else f"({mean:.2f})"
+
+
 def _below(baseline: Sequence[Record], kept: Sequence[Record]) -> str:
     """How much lower −log p(y|x) is than a baseline's."""
     if not baseline:
@@ -63,6 +72,7 @@ def _found(kept: Sequence[Record]) -> str:
 
 ESTIMATE = ("evaluation", "nll", "importance")
 NLL = (*ESTIMATE, "mean")
+PRIOR = ("evaluation", "nll", "prior")
 REFERENCES = ("evaluation", "references")
 GED = ("ged2", "mean")
 COLUMNS: Mapping[str, Column] = {
@@ -71,7 +81,7 @@ COLUMNS: Mapping[str, Column] = {
     "± data": _mean(".2f", *ESTIMATE, "standard_error"),
     "± Monte Carlo": _mean(".3f", *ESTIMATE, "monte_carlo_error"),
     "at K/10": _mean(".2f", *ESTIMATE, "mean_of_repeats"),
-    "by prior sampling": _mean(".2f", "evaluation", "nll", "prior", "mean"),
+    "by prior sampling": _from_prior,
     "ELBO": _mean(".2f", "evaluation", "elbo", "mean"),
     "KL": _mean(".2f", "evaluation", "kl", "mean"),
     "right digit": _mean(".1%", "evaluation", "judge", "accuracy"),

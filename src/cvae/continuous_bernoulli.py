@@ -62,9 +62,8 @@ class ContinuousBernoulli(Distribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         uniform = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
         eta = torch.where(self.logits.abs() < TINY, TINY, self.logits)
-        # With η > 0 the formula would overflow: y at (η, u) is 1 − y at (−η, 1 − u).
-        lower = torch.where(eta > 0, 1 - uniform, uniform)
-        y = torch.log1p(lower * torch.expm1(-eta.abs())) / -eta.abs()
+        # With η > 0 the formula would overflow: 1 − y has −η, and any uniform draw below 1 serves.
+        y = torch.log1p(uniform * torch.expm1(-eta.abs())) / -eta.abs()
         return torch.where(eta > 0, 1 - y, y)
 
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:

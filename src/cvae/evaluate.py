@@ -11,7 +11,7 @@ from cvae.errors import UserError
 from cvae.evaluation.bounds import bounds
 from cvae.evaluation.data import split_of
 from cvae.evaluation.drawn import drawn
-from cvae.evaluation.evidence import shape_of_chunk
+from cvae.evaluation.evidence import check_num_samples
 from cvae.evaluation.report import table
 from cvae.files import write_atomically, written
 from cvae.finished import arguments_over_runs, for_each_run, read, with_split
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:1")
     arguments = read(parser)
     device, measured = _device(arguments.device), (arguments.split, arguments.data_root)
-    shape_of_chunk(arguments.num_samples)
+    check_num_samples(arguments.num_samples)
 
     def evaluated(run: Run) -> str:
         results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured)

@@ -14,6 +14,7 @@ from cvae.config import parse
 from cvae.errors import UserError
 
 DOCS = Path("docs")
+PUBLISHED = DOCS / "published.yaml"
 
 
 def render(docs: Path = DOCS) -> str:
@@ -23,14 +24,12 @@ def render(docs: Path = DOCS) -> str:
         UserError: docs/published.yaml is not plain YAML.
     """
     records = [json.loads(path.read_text()) for path in sorted((docs / "runs").glob("*.json"))]
-    published: Any = parse((docs / "published.yaml").read_bytes(), "published.yaml")
+    published: Any = parse((docs / PUBLISHED.name).read_bytes(), PUBLISHED.name)
     parts = [published["preface"].strip()]
     for table in published["tables"]:
         rows = [_row(records, row, table) for row in table["rows"]]
         headings = ["", *table["published"], *table["columns"]]
-        commands = sorted(
-            {kept["command"] for row in table["rows"] for kept in _named(records, row["run"])}
-        )
+        commands = _commands([one for row in table["rows"] for one in _named(records, row["run"])])
         parts += [
             f"## {table['title']}",
             table["protocol"].strip(),
@@ -39,6 +38,15 @@ def render(docs: Path = DOCS) -> str:
             table.get("remarks", "").strip(),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _commands(kept: Sequence[Record]) -> list[str]:
+    """How the runs were trained, and how they were evaluated."""
+    samples = sorted({one["evaluation"]["num_samples"] for one in kept})
+    return [
+        *sorted({one["command"] for one in kept}),
+        *(f"python -m cvae.evaluate FOLDER --num-samples {K}" for K in samples),
+    ]
 
 
 def _row(records: Sequence[Record], row: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:

@@ -10,14 +10,17 @@ import csv
 import json
 import shlex
 from collections.abc import Iterable, Mapping
+from glob import escape
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from cvae.command import run_command
+from cvae.comparison.keys import differing
 from cvae.config import parse
 from cvae.errors import UserError
 from cvae.files import read_json, write_atomically
-from cvae.published import DOCS, render
+from cvae.published import DOCS, PUBLISHED, render
 from cvae.run import Run
 from cvae.runs import find_all
 
@@ -38,23 +41,45 @@ def record(run: Run) -> dict[str, Any]:
     words = [str(word) for word in given or [] if str(word).partition("=")[0] not in LOCAL]
     with (run.folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    every = max(1, ceil(len(rows) / POINTS))
     return {
         "name": run.config["name"],
         "command": shlex.join(["python", "-m", "cvae.train", *words]),
         "config": {**run.config, "data": {**run.config["data"], "root": None}},
         "metrics": _portable(read_json(run.metrics)),
         "evaluation": _portable(read_json(run.evaluation)),
-        "curve": [_numbers(row) for row in [*rows[: -1 : max(1, len(rows) // POINTS)], *rows[-1:]]],
+        "curve": [_numbers(row) for row in [*rows[:-1:every], *rows[-1:]]],
     }
 
 
 def keep(runs: Iterable[Run], docs: Path = DOCS) -> None:
-    """Write each run's record into docs/runs."""
-    (docs / "runs").mkdir(parents=True, exist_ok=True)
+    """Write each run's record into docs/runs, in place of an earlier one of the same name and seed.
+
+    Raises:
+        UserError: a run is of another experiment than one of its name, there or beside it.
+    """
+    found = dict[Path, tuple[Run, dict[str, Any]]]()
     for run in runs:
         kept = record(run)
         path = docs / "runs" / f"{kept['name']}_seed{run.config['seed']}.json"
+        if path in found:
+            raise UserError(
+                f"{run.folder} and {found[path][0].folder} have the same name and seed: tell them "
+                "apart by name=NAME when they are trained"
+            )
+        _check_alike(run, kept, path.parent)
+        found[path] = run, kept
+    for path, (_, kept) in found.items():
         write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
+
+
+def _check_alike(run: Run, kept: Mapping[str, Any], folder: Path) -> None:
+    for path in sorted(folder.glob(f"{escape(kept['name'])}_seed*.json")):
+        if apart := differing([kept["config"], read_json(path)["config"]]):
+            raise UserError(
+                f"{run.folder} and {path} differ in {', '.join(apart)}: remove that record, or "
+                "train the other run with a name=NAME of its own"
+            )
 
 
 def _portable(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,6 +102,8 @@ def main() -> None:
         help="runs that have been evaluated, to be added to docs/runs or replaced there",
     )
     arguments = parser.parse_args()
+    if not PUBLISHED.is_file():
+        raise UserError(f"{PUBLISHED} is not here: run it from the repository's folder")
     keep(find_all(arguments.folders))
     path = DOCS / "results.md"
     write_atomically(path, render().encode())

@@ -30,8 +30,8 @@ def styles(samples: Tensor, references: Tensor, threshold: float = STYLE_IOU) ->
     Returns:
         (B, N) of int64; −1 where no reference is near enough.
     """
-    overlaps = iou(samples, references)
-    return torch.where(overlaps.amax(2) > threshold, overlaps.argmax(2), -1)
+    near = nearest(samples, references, threshold)
+    return torch.where(near.any(2), near.int().argmax(2), -1)
 
 
 def nearest(samples: Tensor, references: Tensor, threshold: float) -> Tensor:

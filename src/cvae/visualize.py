@@ -15,8 +15,9 @@ same, and the projector with 2,000 posterior means, each as its image), over tho
   kl, aggregate                 how much each dimension says, and its posterior against its prior
 
 `latents.npz` holds, for further analysis, an array a name: posterior_mean, posterior_scale,
-prior_mean and prior_scale, (N, d) each, of q(z|x,y) and p(z|x), and label, (N,), in the order of
-the data's files. With --split val all of it is of the validation images: pictures_val/ and so on.
+prior_mean and prior_scale, (N, d) each, of q(z|x,y) and p(z|x), and label, (N,), the class (the
+digit; the annotator who drew y), in the order of the data's files. With --split val all of it is of
+the validation images: pictures_val/ and so on.
 """
 
 import logging

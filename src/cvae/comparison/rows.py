@@ -82,7 +82,8 @@ def read_row(run: Run) -> Row:
     metrics = {name: value for name, value in found.items() if value is not None}
     if not metrics:
         raise UserError(f"{run.metrics} holds none of {', '.join(FINAL.values())}")
-    return Row(run.folder, config, metrics, _conditions(final) | {"pixels": _pixels(run)})
+    seen = {"images": _images(final, run), "pixels": _pixels(run)}
+    return Row(run.folder, config, metrics, _conditions(final) | seen)
 
 
 def _planned_density(run: Run) -> str:
@@ -111,12 +112,16 @@ def _conditions(final: Mapping[str, Any]) -> dict[str, str]:
     data = [str(record.get("name", ""))]
     if hashes:
         data.append(hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:8])
-    images = final.get("test/examples")
-    return {
-        "density": str(final.get("density", "")),
-        "data": " ".join(data),
-        "images": f"{images:.0f}" if isinstance(images, int | float) else "",
-    }
+    return {"density": str(final.get("density", "")), "data": " ".join(data)}
+
+
+def _images(final: Mapping[str, Any], run: Run) -> str:
+    """How many images the numbers are of: those of training's end, and of `cvae.evaluate`."""
+    tested = _number(final, ("test/examples",), run.metrics)
+    content = read_json(run.evaluation) if run.evaluation.is_file() else None
+    evaluated = _number(content, ("examples",), run.evaluation)
+    counts = [f"{count:.0f}" for count in (tested, evaluated) if count is not None]
+    return ", evaluated ".join(dict.fromkeys(counts))
 
 
 def _pixels(run: Run) -> str:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from cvae.errors import UserError
 from cvae.evaluation.parallel import in_parallel
-from cvae.memory import PIXELS, at_once
+from cvae.memory import at_once
 from cvae.metrics import mean_and_error
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
@@ -108,11 +108,9 @@ class Evidence:
     def numbers(self) -> dict[str, float]:
         """All of it, by name."""
         names = ("mean", "standard_error", "monte_carlo_error", "mean_of_repeats")
-        effective = self.effective_samples
         return {
             **{name: getattr(self, name) for name in names},
-            "effective_samples": effective.median().item(),
-            "share_below_ten_effective_samples": (effective < 10).double().mean().item(),
+            "effective_samples": self.effective_samples.median().item(),
         }
 
 
@@ -142,6 +140,7 @@ def estimate(
     Raises:
         UserError: K cannot be divided among the repeats.
     """
+    check_num_samples(num_samples)
     _, size = shape_of_chunk(num_samples, y[0].numel())
 
     def part(start: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,16 +180,21 @@ def _weigh_part(
     return torch.cat(repeats), torch.cat(squares), total / num_samples
 
 
-def shape_of_chunk(num_samples: int, pixels: int = PIXELS) -> tuple[int, int]:
-    """How many samples z of how many examples are decoded at once.
-
-    As many samples of an example as can be: what the decoder makes of x alone serves all of them.
+def check_num_samples(num_samples: int) -> None:
+    """Refuse a K that cannot be divided among the repeats.
 
     Raises:
-        UserError: K cannot be divided among the repeats.
+        UserError: it cannot.
     """
     if num_samples < REPEATS or num_samples % REPEATS:
         raise UserError(f"{num_samples} samples cannot be divided: give a multiple of {REPEATS}")
+
+
+def shape_of_chunk(num_samples: int, pixels: int) -> tuple[int, int]:
+    """How many samples z of how many examples are decoded at once.
+
+    As many samples of an example as can be: what the decoder makes of x alone serves all of them.
+    """
     rows = at_once(ROWS, pixels)
     return min(num_samples, rows), max(1, rows // num_samples)
 

@@ -14,6 +14,7 @@ SPREAD = (  # of 16 samples against the references
     ("Dice of the majorities", "majority_dice", 3),
 )
 CONVERGED = 1.0  # nats between the estimates from K/10 and K samples
+NOT_CONVERGED = "not converged"
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -51,9 +52,12 @@ def _bounds(results: Mapping[str, Any]) -> list[Row]:
 
 def _error(nll: Mapping[str, float]) -> str:
     """The Monte Carlo error, which means little where ten times the samples still change much."""
-    if nll["mean_of_repeats"] - nll["mean"] > CONVERGED:
-        return "not converged"
-    return f"Monte Carlo error {nll['monte_carlo_error']:.3f}"
+    return f"Monte Carlo error {nll['monte_carlo_error']:.3f}" if converged(nll) else NOT_CONVERGED
+
+
+def converged(nll: Mapping[str, float]) -> bool:
+    """Whether ten times the samples change an estimate of −log p(y|x) by a nat or less."""
+    return nll["mean_of_repeats"] - nll["mean"] <= CONVERGED
 
 
 def _latents(results: Mapping[str, Any]) -> list[Row]:
@@ -76,13 +80,17 @@ def _drawn(results: Mapping[str, Any]) -> list[Row]:
 
 
 def _against_references(numbers: Mapping[str, Any]) -> list[Row]:
-    best, known = numbers["oracle"], numbers["posterior"]
+    best = numbers["oracle"]
+    others = {"with z from q(z|x,y)": "posterior", "samples of the references themselves": "oracle"}
     rows = [
         (
             name,
             f"{numbers[key]['mean']:.{digits}f} ± {numbers[key]['standard_error']:.{digits}f}",
-            f"with z from q(z|x,y) {known[key]['mean']:.{digits}f}, "
-            f"samples of the references themselves {best[key]['mean']:.{digits}f}",
+            ", ".join(
+                f"{said} {numbers[whose][key]['mean']:.{digits}f}"
+                for said, whose in others.items()
+                if whose in numbers
+            ),
         )
         for name, key, digits in SPREAD
     ]

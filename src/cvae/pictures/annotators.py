@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cvae.densities import reparameterize
 from cvae.evaluation.latents import Latents
+from cvae.evaluation.references import BATCH, masks_of
 from cvae.memory import at_once
 from cvae.model import ConditionalVAE
 from cvae.pictures.plane import Plane
@@ -16,7 +17,6 @@ from cvae.pictures.style import plain
 from cvae.styles import styles
 
 NOBODY = "nobody"
-BATCH = 100
 
 
 @torch.inference_mode()
@@ -32,12 +32,12 @@ def whose(
         noise: standard-normal ε, (N, d).
     """
     z, style = [], []
-    size = at_once(BATCH, references[0, 0].numel())
+    size = at_once(BATCH, x[0].numel())
     for part in zip(*(tensor.split(size) for tensor in (x, references, noise)), strict=True):
         some, drawn, ε = part
         z.append(reparameterize(model.prior(some), ε))
-        masks = model.decoder(some, z[-1]).mean > 0.5
-        style.append(styles(masks.unsqueeze(1), drawn.to(masks.device).bool()).squeeze(1))
+        masks = masks_of(model, some, z[-1]).unsqueeze(1)
+        style.append(styles(masks, drawn.to(masks.device).bool()).squeeze(1))
     return torch.cat(z).cpu(), torch.cat(style).cpu()
 
 
