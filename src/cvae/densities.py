@@ -62,10 +62,19 @@ class JointBernoulli(Independent[Bernoulli]):
         return bernoulli_log_prob(self.base_dist.logits, value, self.reinterpreted_batch_ndims)
 
 
-class BernoulliHead(Head):
-    """Bernoulli(y; sigmoid(logits)), a probability mass on {0, 1}."""
+class LogitsHead(Head):
+    """One of a Bernoulli's kind: its one parameter is a logit."""
 
     num_parameters = 1
+
+    def start(self, mean: Tensor) -> Tensor:
+        """The logits of the mean."""
+        return logits_of(mean).unsqueeze(0)
+
+
+class BernoulliHead(LogitsHead):
+    """Bernoulli(y; sigmoid(logits)), a probability mass on {0, 1}."""
+
     binary = True
     joint = JointBernoulli
 
@@ -73,26 +82,17 @@ class BernoulliHead(Head):
         (logits,) = parameters
         return Bernoulli(logits=logits, validate_args=False)
 
-    def start(self, mean: Tensor) -> Tensor:
-        """The logits of the mean."""
-        return logits_of(mean).unsqueeze(0)
 
-
-class ContinuousBernoulliHead(Head):
+class ContinuousBernoulliHead(LogitsHead):
     """Continuous Bernoulli(y; sigmoid(logits)), a density on [0, 1].
 
+    It starts at the mean's logits, where its own mean is between the mean and one half.
     Source: Loaiza-Ganem and Cunningham 2019, arXiv:1907.06845, eq. 8 and 9.
     """
-
-    num_parameters = 1
 
     def forward(self, *parameters: Tensor) -> Distribution:
         (logits,) = parameters
         return ContinuousBernoulli(logits)
-
-    def start(self, mean: Tensor) -> Tensor:
-        """The logits of the mean, whose own mean is between it and one half."""
-        return logits_of(mean).unsqueeze(0)
 
 
 class GaussianHead(Head):

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -70,12 +71,16 @@ def evaluate(
     }
     if written(weights) != began:
         raise UserError(f"{run.folder} was trained on meanwhile: evaluate it when it has ended")
+    _write(run, split, subject, results)
+    return results
+
+
+def _write(run: Run, split: str, subject: Subject, results: Mapping[str, Any]) -> None:
     if split == "test":
         for name, picture in gallery.drawn(subject, PICTURED):
             write_atomically(run.folder / "pictures" / f"{name}.png", picture)
     path = run.evaluation if split == "test" else run.folder / "evaluation_val.json"
     write_atomically(path, json.dumps(results, indent=2).encode())
-    return results
 
 
 def main() -> None:
