@@ -276,6 +276,27 @@ def test_slurm_puts_a_run_back_to_work_where_it_was(
     assert [path.name for path in folder.glob("*.ckpt")] == []
 
 
+@pytest.mark.parametrize(
+    ("word", "other"), [("seed=1", "seed, data"), ("trainer.max_epochs=4", "trainer")]
+)
+def test_a_restart_leaves_a_run_of_another_config_alone(
+    begin: Begin, reference: Reference, tmp_path: Path, word: str, other: str
+) -> None:
+    folder = shutil.copytree(reference(), tmp_path / "run")
+    command = begin(folder, word, TORCHELASTIC_RESTART_COUNT="1").wait()
+    assert command.status == 1
+    assert_one_line(command, f"{folder} holds a run with another {other}: choose another")
+    assert differences(reference(), folder) == []
+
+
+def test_a_restart_of_a_command_that_was_done_ends_well(
+    begin: Begin, reference: Reference, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(reference(), tmp_path / "run")
+    assert begin(folder, TORCHELASTIC_RESTART_COUNT="1").wait().status == 0
+    assert differences(reference(), folder) == []
+
+
 def slurm_job(tmp_path: Path) -> dict[str, str]:
     """The environment of a job, with a scontrol that notes what it is asked."""
     tools = tmp_path / "tools"

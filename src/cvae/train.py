@@ -36,7 +36,7 @@ def train(config: DictConfig, folder: Path) -> None:
     run = Run(folder, folder_config(config))
     restarted = _restarted() and run.checkpoint("last").is_file()
     if restarted:
-        run = Run(folder)  # as it began, whatever conf/ has come to say since
+        run = _as_it_began(run)
     if not is_first_process():
         logging.getLogger().setLevel(logging.ERROR)
         launch(run)
@@ -51,6 +51,23 @@ def train(config: DictConfig, folder: Path) -> None:
 def _restarted() -> bool:
     """Whether a cluster has put this very command back to work after it was interrupted."""
     return any(int(os.environ.get(name, "0")) > 0 for name in RESTARTS)
+
+
+def _as_it_began(run: Run) -> Run:
+    """The run that a folder holds already, whatever conf/ has come to say of its trainer since.
+
+    Raises:
+        UserError: it is another one than the command describes.
+    """
+    kept = Run(run.folder)
+    free = () if kept.metrics.is_file() else ("trainer",)
+    other = [key for key in kept.config if key not in free and kept.config[key] != run.config[key]]
+    if other:
+        raise UserError(
+            f"{run.folder} holds a run with another {', '.join(other)}: choose another "
+            f"hydra.run.dir, or go on with python -m cvae.resume {run.folder}"
+        )
+    return kept
 
 
 def train_job(config: DictConfig, folder: Path) -> float | None:
