@@ -242,6 +242,52 @@ def test_a_change_that_cannot_be_is_refused_and_leaves_the_run_as_it_was(
     assert differences(reference(), folder) == []
 
 
+@pytest.fixture
+def looked_at(reference: Reference, tmp_path: Path) -> Path:
+    """The folder of a finished run with something that was made of its weights."""
+    folder = shutil.copytree(reference(), tmp_path / "run")
+    (folder / "evaluation.json").write_text("{}")
+    return folder
+
+
+def test_what_was_made_of_weights_stays_where_nothing_is_trained(
+    resume: Begin, reference: Reference, looked_at: Path
+) -> None:
+    assert resume(looked_at, "trainer.max_epochs=3").status == 0
+    assert (looked_at / "evaluation.json").is_file()
+    assert differences(reference(), looked_at) == []
+
+
+def test_a_failure_before_the_first_checkpoint_leaves_a_run_as_it_was(
+    resume: Begin, reference: Reference, looked_at: Path
+) -> None:
+    before = """
+from cvae.errors import UserError
+from cvae.training.module import Training
+def training_step(*_):
+    raise UserError("a failure")
+Training.training_step = training_step
+"""
+    command = resume(looked_at, "trainer.max_epochs=4", before=before)
+    assert command.status == 1
+    assert_one_line(command, "a failure")
+    assert (looked_at / "evaluation.json").is_file()
+    assert differences(reference(), looked_at) == []
+
+
+@pytest.mark.parametrize("place", ["Training.configure_optimizers", STEP_END])
+def test_a_longer_training_that_was_stopped_goes_on_to_its_new_end(
+    resume: Begin, looked_at: Path, place: str
+) -> None:
+    """Before its first step, and after it, when the weights are others already."""
+    command = resume(looked_at, "trainer.max_epochs=4", before=signal_at(place, signal.SIGTERM))
+    assert_one_line(command, f"interrupted by SIGTERM: python -m cvae.resume {looked_at} goes on")
+    assert (looked_at / "evaluation.json").is_file() == (step(looked_at) == 60)
+    assert resume(looked_at).status == 0
+    assert results(looked_at)["epochs"] == 4
+    assert not (looked_at / "evaluation.json").exists()
+
+
 def test_latest_is_the_run_with_the_newest_checkpoint(
     resume: Begin, reference: Reference, tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ def fit(run: Run) -> dict[str, Any]:
         trainer.fit(module, datamodule=data, ckpt_path=last if begun else None)
         if not last.is_file():
             raise UserError("nothing was trained: give trainer.max_epochs or max_steps 1 or more")
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not run.metrics.is_file():  # which is there if nothing was
             run.forget()  # what was looked at while it trained
         trainer.test(module, data, ckpt_path=run.checkpoint(run.weights), verbose=False)
     monitor = f"val/{module.objective.monitor}"
