@@ -248,6 +248,12 @@ def test_a_mistake_ends_with_a_line_that_says_what_to_change(
     assert not (tmp_path / "metrics.json").exists()
 
 
+def test_processes_started_from_outside_need_one_folder(warm: Warm, tmp_path: Path) -> None:
+    command = warm.start("cvae.train", *TINY, cwd=tmp_path, TORCHELASTIC_RUN_ID="job").wait()
+    assert command.status == 1
+    assert_one_line(command.output, "give hydra.run.dir=FOLDER, or trainer=multi_node")
+
+
 @pytest.mark.parametrize(("words", "line"), RESUMPTIONS)
 def test_a_mistaken_resumption_leaves_the_folder_as_it_was(
     resume: Resume, places: dict[str, Path], words: str, line: str

@@ -6,11 +6,13 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cvae.command import MISTAKES, log_mistake, log_to, run_command
 from cvae.errors import Interrupted, UserError
@@ -112,6 +114,7 @@ def main(config: DictConfig) -> float | None:
     try:
         if not hydra_config.run.dir:
             raise UserError("hydra.run.dir=: the name of a folder is missing")
+        _check_shared(hydra_config)
         train(config, folder)
     except MISTAKES as error:
         log_mistake(error)
@@ -120,6 +123,20 @@ def main(config: DictConfig) -> float | None:
     else:
         return None
     sys.exit(1)
+
+
+def _check_shared(hydra_config: HydraConf) -> None:
+    """Refuse a folder that each of several processes would name by its own time.
+
+    Raises:
+        UserError: saying what to give instead.
+    """
+    written: Any = OmegaConf.to_container(hydra_config.run, resolve=False)
+    if is_one_of_several() and "${now" in (folder := written["dir"]):
+        raise UserError(
+            f"hydra.run.dir={folder} is another folder in each process that torchrun or srun "
+            "started: give hydra.run.dir=FOLDER, or trainer=multi_node, which names it by the job"
+        )
 
 
 def compose_and_train() -> None:
