@@ -83,15 +83,30 @@ class Run:
 
         Raises:
             UserError: the config names a target that is not on the list, the folder holds a run
-                already, or it cannot be written.
+                already, or a config of something else, or it cannot be written.
         """
         if self.begun:
             raise UserError(
                 f"{self.folder} holds a run: choose another hydra.run.dir, or go on with "
                 f"python -m cvae.resume {self.folder}"
             )
+        self.check_place()
         self.write_config()
         self.checkpoint("best").unlink(missing_ok=True)  # of a run that was killed before its last
+
+    def check_place(self) -> None:
+        """Refuse to write over a config that is not a run's.
+
+        Raises:
+            UserError: the folder has one.
+        """
+        path = self.folder / "config.yaml"
+        try:
+            _ = Run(self.folder).config if path.exists() else None
+        except UserError as error:
+            raise UserError(
+                f"{path} is not a run's and would be lost: choose another folder ({error})"
+            ) from error
 
     def changed(self, changes: Sequence[str]) -> "Run":
         """The run with other options of its trainer: how it goes on, not what it is.
