@@ -197,10 +197,10 @@ RESUMPTIONS = [
     ("{finished} trainer", "trainer: a run goes on with its own config"),
     ("{finished} trainer.max_epoch=9", "trainer.max_epoch: 'max_epoch' is not one of"),
     ("{finished} trainer.max_epochs=abc", "trainer.max_epochs=abc: Input should be -1, or a valid"),
-    ("{finished} trainer.max_epochs=[1", "trainer.max_epochs=[1: not YAML of plain values"),
-    ("{finished} trainer.max_epochs=", "trainer.max_epochs=null: Input should be -1, or a valid"),
+    ("{finished} trainer.max_epochs=[1", "trainer.max_epochs=[1: not KEY=VALUE, or a value"),
+    ("{finished} trainer.max_epochs=", "trainer.max_epochs=: Input should be -1, or a valid"),
     ("{finished} trainer._target_=os.system", "trainer._target_=os.system: a run goes on with its"),
-    ("{finished} trainer.max_epochs=9 trainer.devices=[0", "trainer.devices=[0: not YAML of plain"),
+    ("{finished} trainer.max_epochs=9 trainer.devices=[0", "trainer.devices=[0: not KEY=VALUE, or"),
     ("{finished} trainer.accelerator=gpu", "trainer.accelerator=gpu: no GPU"),
     ("{finished} --allow no_such_package", "allow=no_such_package: ModuleNotFoundError"),
 ]

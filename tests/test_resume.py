@@ -288,6 +288,13 @@ def test_a_longer_training_that_was_stopped_goes_on_to_its_new_end(
     assert not (looked_at / "evaluation.json").exists()
 
 
+def test_a_change_is_read_as_the_command_line_of_train_is(reference: Reference) -> None:
+    """YAML's numbers of base 60 and all."""
+    words = ["trainer.max_time=10:00:00:00", "trainer.gradient_clip_val=1e-2"]
+    trainer = Run(reference()).changed(words).config["trainer"]
+    assert (trainer["max_time"], trainer["gradient_clip_val"]) == ("10:00:00:00", 0.01)
+
+
 def test_latest_is_the_run_with_the_newest_checkpoint(
     resume: Begin, reference: Reference, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from cvae.build import build, check_arguments
@@ -117,17 +118,19 @@ class Run:
         Raises:
             UserError: a change is of another form, of anything else than the trainer, or to a value
                 that it cannot have.
+            HydraException: a value cannot be read.
         """
         trainer = dict(self.config["trainer"])
         for change in changes:
-            key, equals, value = change.partition("=")
+            key, equals, _ = change.partition("=")
             name = key.removeprefix("trainer.")
             if not equals or name == key or name.startswith("_"):
                 raise UserError(
                     f"{change}: a run goes on with its own config, only trainer.KEY=VALUE can be "
                     "changed; for anything else start a new run"
                 )
-            trainer[name] = parse(f"value: {value}".encode(), change)["value"]
+            (override,) = OverridesParser.create().parse_overrides([change])  # as cvae.train does
+            trainer[name] = override.value()
         check_arguments(trainer, "trainer")
         return Run(self.folder, {**self.config, "trainer": trainer})
 
