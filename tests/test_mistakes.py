@@ -154,6 +154,7 @@ TRAINER = [
         "trainer.val_check_interval=7.5",
         "trainer.val_check_interval=7.5: Input should be a valid in",
     ),
+    ("~trainer.limit_train_batches", "the config has no trainer.limit_train_batches"),
     ("trainer.val_check_interval=1000", "trainer.val_check_interval=1000 is more than the 20 bat"),
     ("trainer.limit_train_batches=2.5", "trainer.limit_train_batches=2.5: Input should be a valid"),
     ("trainer.limit_val_batches=-1", "trainer.limit_val_batches=-1: Input should be 0, or greater"),
@@ -171,7 +172,7 @@ CONTRADICTIONS = [
     ("likelihood=gaussian likelihood.min_scale=2", "min_scale=2 has to be below max_scale=1.0"),
     ("trainer=ddp_cpu data.batch_size=65", "choose a multiple of 2"),
     ("trainer=multi_node trainer.accelerator=cpu trainer.devices=1", "with torchrun or srun"),
-    ("trainer.precision=16-mixed trainer.gradient_clip_val=1", "needs optimizer.fused=false"),
+    ("trainer.precision=16-mixed", "is for GPUs: give trainer.precision=bf16-mixed"),
     ("trainer.max_epochs=-1 trainer.max_time=00:00:01:00", "give trainer.max_epochs or"),
     ("callbacks=early_stopping data.split=full", "needs validation data"),
 ]

@@ -155,8 +155,8 @@ class EarlyStopping(lightning_callbacks.EarlyStopping):
         data: InMemory = trainer.datamodule  # type: ignore[attr-defined]
         if not data.has_validation or trainer.limit_val_batches == 0:
             raise UserError(
-                "callbacks=early_stopping needs validation data; there is none with data.split=full, "
-                "trainer.limit_val_batches=0, or data.root=FOLDER without a val"
+                "callbacks=early_stopping needs validation data; there is none with "
+                "data.split=full, trainer.limit_val_batches=0, or data.root=FOLDER without a val"
             )
         self.monitor = f"val/{pl_module.objective.monitor}"
 
