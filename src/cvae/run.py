@@ -224,12 +224,13 @@ class Run:
         )
         return model
 
-    def part(self, kind: type, *place: str) -> Any:
+    def part(self, kind: type, *place: str, **given: Any) -> Any:
         """One object that the config describes.
 
         Args:
             kind: that it has to be.
             place: where it stands.
+            given: arguments that config cannot hold.
 
         Raises:
             UserError: there is none, or it is of another kind, or cannot be built.
@@ -240,7 +241,7 @@ class Run:
         path = ".".join(place)
         if not isinstance(node, Mapping):
             raise UserError(f"{self.folder}: its config describes no {path}")
-        part = build(node, path)
+        part = build(node, path, **given)
         if not isinstance(part, kind):
             raise UserError(f"{self.folder}: {path} is no {kind.__name__}")
         return part
