@@ -189,8 +189,6 @@ def test_annotators_that_cannot_be(arrays: Arrays, options: dict[str, Any], mess
 class Given:
     """The same examples in each of some splits."""
 
-    num_train = None
-
     def __init__(self, split: Split, *names: str) -> None:
         self.split, self.names = split, names
 

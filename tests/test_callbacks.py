@@ -16,6 +16,7 @@ from cvae.training.fit import fit
 
 Train = Callable[..., dict[str, Any]]
 FROZEN = ("optimizer.lr=0.0", "schedule=constant")  # nothing ever improves
+CONSTANT = {"_target_": "cvae.training.schedules.Constant"}
 PATIENT = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1")
 
 
@@ -133,6 +134,29 @@ def test_a_run_that_diverges_says_so(trained: Train, model: str) -> None:
 def test_a_run_without_a_step_is_refused(trained: Train) -> None:
     with pytest.raises(UserError, match="nothing was trained"):
         trained("trainer.max_epochs=0")
+
+
+def test_weights_begin_with_the_seed_of_the_run(trained: Train, tmp_path: Path) -> None:
+    trained(*FROZEN, "seed=3", "data.seed=5")
+    torch.manual_seed(3)
+    for name, weights in Run(tmp_path).build_model().named_parameters():
+        assert weights.equal(dict(Run(tmp_path).load_model().named_parameters())[name]), name
+
+
+@pytest.mark.parametrize(
+    ("key", "node", "line"),
+    [
+        ("data", CONSTANT, "data is no InMemory"),
+        ("objective", CONSTANT, "objective is no Objective"),
+        ("schedule", {"_target_": "cvae.data.source.MNIST"}, "schedule is no Schedule"),
+        ("callbacks", {"mine": CONSTANT}, r"callbacks\.mine is no Callback"),
+    ],
+)
+def test_a_part_of_another_kind_is_named(
+    compose: Callable[..., dict[str, Any]], tmp_path: Path, key: str, node: Any, line: str
+) -> None:
+    with pytest.raises(UserError, match=line):
+        fit(Run(tmp_path, compose() | {key: node}))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])

@@ -1,5 +1,6 @@
 """Checkpoint files: what may be in them, and what is left of their writing."""
 
+import errno
 import re
 import zipfile
 from collections import OrderedDict
@@ -73,6 +74,27 @@ def test_the_remedy_is_the_other_checkpoint(path: Path) -> None:
     best = path.with_name("best.ckpt")
     write_checkpoint(CONTENT, best)
     assert_refused(path, f"copy {best} over it, or train")
+
+
+def test_a_copy_of_the_last_checkpoint_is_not_the_best(path: Path) -> None:
+    write_checkpoint(CONTENT, path)
+    best = path.with_name("best.ckpt")
+    best.write_bytes(b"")
+    assert_refused(
+        best, f"remove it and metrics.json, then python -m cvae.resume {path.parents[1]} ends"
+    )
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_bytes(self: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    write_checkpoint(CONTENT, path)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(PermissionError):
+        read_checkpoint(path)
 
 
 def test_a_file_of_the_old_format_is_refused(path: Path) -> None:

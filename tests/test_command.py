@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 AT_EXIT = """
 import atexit, os, signal
@@ -10,6 +11,37 @@ from cvae.command import run_command
 atexit.register(os.kill, os.getpid(), signal.SIGTERM)
 run_command(lambda: None)
 """
+
+
+LOGGING = """
+import logging, sys
+from pathlib import Path
+from cvae.command import log_to, run_command
+def main():
+    log_to(Path(sys.argv[1]))
+    logging.getLogger().error("a line")
+run_command(main)
+"""
+
+
+def test_a_log_that_cannot_be_opened_ends_a_command_with_a_line(tmp_path: Path) -> None:
+    (tmp_path / "train.log").mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-c", LOGGING, tmp_path], capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert f"{tmp_path}/train.log: Is a directory" in line
+
+
+def test_a_log_on_a_full_disk_leaves_the_standard_error(tmp_path: Path) -> None:
+    (tmp_path / "train.log").symlink_to("/dev/full")
+    ended = subprocess.run(
+        [sys.executable, "-c", LOGGING, tmp_path], capture_output=True, text=True
+    )
+    assert ended.returncode == 0
+    (line,) = ended.stderr.splitlines()
+    assert line.endswith("a line")
 
 
 def test_a_signal_after_the_end_shows_no_traceback() -> None:

@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from cvae.checkpoint import read_checkpoint
+from cvae.errors import UserError
+from cvae.run import Run
 from folders import differences, load, step
 from warm import Command, signal_at
 
@@ -88,7 +90,29 @@ def test_a_best_checkpoint_that_cannot_be_read_is_named(
     (folder / "metrics.json").unlink()
     best = folder / "checkpoints" / "best.ckpt"
     best.write_bytes(b"nothing")
-    assert_refused(resume(folder), f"{best} is damaged or not a checkpoint")
+    assert_refused(resume(folder), f"{best} is damaged or not a checkpoint", "remove it and")
+
+
+def test_without_its_best_checkpoint_a_run_ends_with_the_last(
+    resume: Begin, reference: Reference, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(reference(), tmp_path / "run")
+    (folder / "metrics.json").unlink()
+    (folder / "checkpoints" / "best.ckpt").unlink()
+    assert resume(folder).status == 0
+    found = json.loads((folder / "metrics.json").read_text())
+    assert (found["weights"], found["best"]) == ("last", None)
+    assert not any(name.startswith("val/") for name in found), "those were of the best"
+
+
+def test_a_config_of_something_else_is_not_written_over(
+    compose: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("database: here")
+    with pytest.raises(UserError, match=f"{config} is not a run's and would be lost"):
+        Run(tmp_path, compose()).begin()
+    assert config.read_text() == "database: here"
 
 
 def drop(*keys: str) -> Damage:

@@ -154,6 +154,7 @@ TRAINER = [
         "trainer.val_check_interval=7.5",
         "trainer.val_check_interval=7.5: Input should be a valid in",
     ),
+    ("~trainer.limit_train_batches", "the config has no trainer.limit_train_batches"),
     ("trainer.val_check_interval=1000", "trainer.val_check_interval=1000 is more than the 20 bat"),
     ("trainer.limit_train_batches=2.5", "trainer.limit_train_batches=2.5: Input should be a valid"),
     ("trainer.limit_val_batches=-1", "trainer.limit_val_batches=-1: Input should be 0, or greater"),
@@ -171,7 +172,7 @@ CONTRADICTIONS = [
     ("likelihood=gaussian likelihood.min_scale=2", "min_scale=2 has to be below max_scale=1.0"),
     ("trainer=ddp_cpu data.batch_size=65", "choose a multiple of 2"),
     ("trainer=multi_node trainer.accelerator=cpu trainer.devices=1", "with torchrun or srun"),
-    ("trainer.precision=16-mixed trainer.gradient_clip_val=1", "needs optimizer.fused=false"),
+    ("trainer.precision=16-mixed", "is for GPUs: give trainer.precision=bf16-mixed"),
     ("trainer.max_epochs=-1 trainer.max_time=00:00:01:00", "give trainer.max_epochs or"),
     ("callbacks=early_stopping data.split=full", "needs validation data"),
 ]
@@ -197,10 +198,10 @@ RESUMPTIONS = [
     ("{finished} trainer", "trainer: a run goes on with its own config"),
     ("{finished} trainer.max_epoch=9", "trainer.max_epoch: 'max_epoch' is not one of"),
     ("{finished} trainer.max_epochs=abc", "trainer.max_epochs=abc: Input should be -1, or a valid"),
-    ("{finished} trainer.max_epochs=[1", "trainer.max_epochs=[1: not YAML of plain values"),
-    ("{finished} trainer.max_epochs=", "trainer.max_epochs=null: Input should be -1, or a valid"),
+    ("{finished} trainer.max_epochs=[1", "trainer.max_epochs=[1: not KEY=VALUE, or a value"),
+    ("{finished} trainer.max_epochs=", "trainer.max_epochs=: Input should be -1, or a valid"),
     ("{finished} trainer._target_=os.system", "trainer._target_=os.system: a run goes on with its"),
-    ("{finished} trainer.max_epochs=9 trainer.devices=[0", "trainer.devices=[0: not YAML of plain"),
+    ("{finished} trainer.max_epochs=9 trainer.devices=[0", "trainer.devices=[0: not KEY=VALUE, or"),
     ("{finished} trainer.accelerator=gpu", "trainer.accelerator=gpu: no GPU"),
     ("{finished} --allow no_such_package", "allow=no_such_package: ModuleNotFoundError"),
 ]
@@ -246,6 +247,12 @@ def test_a_mistake_ends_with_a_line_that_says_what_to_change(
     assert command.status == 1, command.output
     assert_one_line(command.output, fill(line, places))
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_processes_started_from_outside_need_one_folder(warm: Warm, tmp_path: Path) -> None:
+    command = warm.start("cvae.train", *TINY, cwd=tmp_path, TORCHELASTIC_RUN_ID="job").wait()
+    assert command.status == 1
+    assert_one_line(command.output, "give hydra.run.dir=FOLDER, or trainer=multi_node")
 
 
 @pytest.mark.parametrize(("words", "line"), RESUMPTIONS)

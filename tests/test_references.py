@@ -16,6 +16,7 @@ from ambiguous import OFTEN, SIDE, squares
 from cvae.data.examples import Examples
 from cvae.data.views import Segmentation
 from cvae.densities import PriorAsPosterior, StandardNormal
+from cvae.errors import UserError
 from cvae.evaluation.data import split_of
 from cvae.evaluation.references import NUM_SAMPLES, against_references
 from cvae.memory import at_once
@@ -58,6 +59,14 @@ def test_a_model_learns_both_annotators(finished: Run, warm: Warm) -> None:
     assert found["style_recall"]["mean"] > 0.9
     observed = found["styles"]["observed"]
     assert observed == pytest.approx(OFTEN, abs=0.15)
+
+
+def test_an_epoch_too_short_to_validate_in_is_told_when_its_batches_are_counted(
+    compose: Callable[..., dict[str, Any]], tmp_path: Path, of_squares: tuple[str, ...]
+) -> None:
+    run = Run(tmp_path, compose(*of_squares, "trainer.val_check_interval=11"))
+    with pytest.raises(UserError, match=r"val_check_interval=11 is more than the 10 batches of an"):
+        fit(run)
 
 
 def test_pictures_are_of_all_annotators(finished: Run, warm: Warm) -> None:

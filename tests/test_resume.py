@@ -242,6 +242,59 @@ def test_a_change_that_cannot_be_is_refused_and_leaves_the_run_as_it_was(
     assert differences(reference(), folder) == []
 
 
+@pytest.fixture
+def looked_at(reference: Reference, tmp_path: Path) -> Path:
+    """The folder of a finished run with something that was made of its weights."""
+    folder = shutil.copytree(reference(), tmp_path / "run")
+    (folder / "evaluation.json").write_text("{}")
+    return folder
+
+
+def test_what_was_made_of_weights_stays_where_nothing_is_trained(
+    resume: Begin, reference: Reference, looked_at: Path
+) -> None:
+    assert resume(looked_at, "trainer.max_epochs=3").status == 0
+    assert (looked_at / "evaluation.json").is_file()
+    assert differences(reference(), looked_at) == []
+
+
+def test_a_failure_before_the_first_checkpoint_leaves_a_run_as_it_was(
+    resume: Begin, reference: Reference, looked_at: Path
+) -> None:
+    before = """
+from cvae.errors import UserError
+from cvae.training.module import Training
+def training_step(*_):
+    raise UserError("a failure")
+Training.training_step = training_step
+"""
+    command = resume(looked_at, "trainer.max_epochs=4", before=before)
+    assert command.status == 1
+    assert_one_line(command, "a failure")
+    assert (looked_at / "evaluation.json").is_file()
+    assert differences(reference(), looked_at) == []
+
+
+@pytest.mark.parametrize("place", ["Training.configure_optimizers", STEP_END])
+def test_a_longer_training_that_was_stopped_goes_on_to_its_new_end(
+    resume: Begin, looked_at: Path, place: str
+) -> None:
+    """Before its first step, and after it, when the weights are others already."""
+    command = resume(looked_at, "trainer.max_epochs=4", before=signal_at(place, signal.SIGTERM))
+    assert_one_line(command, f"interrupted by SIGTERM: python -m cvae.resume {looked_at} goes on")
+    assert (looked_at / "evaluation.json").is_file() == (step(looked_at) == 60)
+    assert resume(looked_at).status == 0
+    assert results(looked_at)["epochs"] == 4
+    assert not (looked_at / "evaluation.json").exists()
+
+
+def test_a_change_is_read_as_the_command_line_of_train_is(reference: Reference) -> None:
+    """YAML's numbers of base 60 and all."""
+    words = ["trainer.max_time=10:00:00:00", "trainer.gradient_clip_val=1e-2"]
+    trainer = Run(reference()).changed(words).config["trainer"]
+    assert (trainer["max_time"], trainer["gradient_clip_val"]) == ("10:00:00:00", 0.01)
+
+
 def test_latest_is_the_run_with_the_newest_checkpoint(
     resume: Begin, reference: Reference, tmp_path: Path
 ) -> None:
@@ -274,6 +327,27 @@ def test_slurm_puts_a_run_back_to_work_where_it_was(
     assert differences(whole, folder) == []
     assert points(folder) == points(whole)
     assert [path.name for path in folder.glob("*.ckpt")] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "other"), [("seed=1", "seed, data"), ("trainer.max_epochs=4", "trainer")]
+)
+def test_a_restart_leaves_a_run_of_another_config_alone(
+    begin: Begin, reference: Reference, tmp_path: Path, word: str, other: str
+) -> None:
+    folder = shutil.copytree(reference(), tmp_path / "run")
+    command = begin(folder, word, TORCHELASTIC_RESTART_COUNT="1").wait()
+    assert command.status == 1
+    assert_one_line(command, f"{folder} holds a run with another {other}: choose another")
+    assert differences(reference(), folder) == []
+
+
+def test_a_restart_of_a_command_that_was_done_ends_well(
+    begin: Begin, reference: Reference, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(reference(), tmp_path / "run")
+    assert begin(folder, TORCHELASTIC_RESTART_COUNT="1").wait().status == 0
+    assert differences(reference(), folder) == []
 
 
 def slurm_job(tmp_path: Path) -> dict[str, str]:

@@ -66,6 +66,15 @@ def narrow_prior(x_shape, latent_dim: int, networks):
 
 instance = HotHead(1.0)
 """
+TYPED = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from torch import Tensor
+
+class Head:
+    def __init__(self, scale: Tensor) -> None: ...
+"""
 OWN = (
     "prior._target_=my_package.parts.WidePrior",
     "+prior.scale=2.0",
@@ -121,6 +130,15 @@ def test_values_are_checked_in_a_package_of_ones_own(
     command = begin(tmp_path / "run", *words, **package).wait()
     assert command.status == 1
     assert "prior.scale=-1: Input should be greater than 0" in command.output
+
+
+def test_an_annotation_that_is_only_there_for_a_type_checker_is_told(
+    package: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "code" / "typed.py").write_text(TYPED)
+    allowed.allow("typed")
+    with pytest.raises(UserError, match=r"typed\.Head has an annotation .*'Tensor' is not defined"):
+        build.build({"_target_": "typed.Head", "scale": 1.0}, "likelihood")
 
 
 @pytest.mark.parametrize(

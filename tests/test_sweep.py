@@ -64,6 +64,26 @@ def test_a_sweep_with_a_job_that_trains_elsewhere_is_refused(sweep: Sweep, tmp_p
     assert not list(tmp_path.glob("*/config.yaml"))
 
 
+def test_a_sweep_leaves_a_config_of_something_else_alone(sweep: Sweep, tmp_path: Path) -> None:
+    config = tmp_path / "1" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text("database: here")
+    command = sweep(tmp_path, *SHORT, SIZES).wait()
+    assert command.status == 1
+    (line,) = lines(command)
+    assert f"{config} is not a run's and would be lost" in line
+    assert config.read_text() == "database: here"
+    assert not (tmp_path / "0" / "config.yaml").exists()
+
+
+def test_jobs_of_one_folder_are_refused(sweep: Sweep, tmp_path: Path) -> None:
+    command = sweep(tmp_path, *SHORT, SIZES, "hydra.sweep.subdir=same").wait()
+    assert command.status == 1
+    (line,) = lines(command)
+    assert "hydra.sweep.subdir is the same for several jobs: put ${hydra:job.num} into it" in line
+    assert not (tmp_path / "same").exists()
+
+
 def test_jobs_are_found_at_any_depth(
     compose: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

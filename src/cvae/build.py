@@ -91,12 +91,22 @@ def _build(node: Any, path: str, given: Mapping[str, Any]) -> Any:
 
 
 def _hints(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The names and types of what a node's target takes from config."""
+    """The names and types of what a node's target takes from config.
+
+    Raises:
+        UserError: a type of it is not there.
+    """
     if node["_target_"] in OPTIONS:
         return OPTIONS[node["_target_"]]
     target = pkgutil.resolve_name(node["_target_"])
     constructor = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    types = get_type_hints(inspect.unwrap(constructor), include_extras=True)
+    try:
+        types = get_type_hints(inspect.unwrap(constructor), include_extras=True)
+    except NameError as error:
+        raise UserError(
+            f"{node['_target_']} has an annotation that cannot be read ({error}): import what it "
+            "names outside of `if TYPE_CHECKING:`"
+        ) from error
     return {
         name: types.get(name, Any)
         for name, parameter in inspect.signature(target).parameters.items()

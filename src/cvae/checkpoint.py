@@ -30,12 +30,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, cut short or damaged, holds anything but tensors and plain
             values, or would unpack to more than its own size.
+        OSError: it cannot be read, damaged or not.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: has the run been trained?")
+    file = io.BytesIO(path.read_bytes())
     try:
-        _check_size(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_size(file)
+        file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
         for tensor in _tensors(content):
             _check_tensor(tensor)
         if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
@@ -49,15 +52,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _remedy(path: Path) -> str:
+    again = "train the run again in another folder"
     others = [file for file in path.parent.glob("*.ckpt") if file.name != path.name]
-    copy = f"copy {others[0]} over it, or " if others else ""
-    return f"{copy}train the run again in another folder"
+    if not others:
+        return again
+    if path.stem == "best":  # a copy of the last would pass for the best
+        return (
+            f"remove it and metrics.json, then python -m cvae.resume {path.parents[1]} ends the "
+            f"run with its last weights, or {again}"
+        )
+    return f"copy {others[0]} over it, or {again}"
 
 
-def _check_size(path: Path) -> None:
+def _check_size(file: io.BytesIO) -> None:
     """torch does not compress: what says it holds more than the file was not written by it."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+    with zipfile.ZipFile(file) as archive:
+        if sum(member.file_size for member in archive.infolist()) > file.getbuffer().nbytes:
             raise ValueError("it unpacks to more than its own size")
 
 

@@ -72,11 +72,21 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(_message(error).split())
 
 
+class _LogFile(logging.FileHandler):
+    """A file that may fail in the middle, as on a full disk: the standard error has the lines."""
+
+    def handleError(self, record: logging.LogRecord) -> None: ...  # noqa: N802
+
+
 def log_to(folder: Path | None) -> None:
-    """Send the log to the standard error and, if a folder is given, to its `train.log`."""
+    """Send the log to the standard error and, if a folder is given, to its `train.log`.
+
+    Raises:
+        OSError: the file cannot be opened; the log goes where it went.
+    """
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if folder is not None:
-        handlers.append(logging.FileHandler(folder / "train.log", delay=True))
+        handlers.append(_LogFile(folder / "train.log"))
     logging.basicConfig(level=logging.INFO, format=FORMAT, handlers=handlers, force=True)
 
 

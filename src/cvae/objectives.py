@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class Terms(NamedTuple):
         return {**dict(zip(TERMS, values, strict=True)), **self.own}
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What the training code asks of an objective.
 

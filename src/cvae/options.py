@@ -15,7 +15,7 @@ Unlimited = Literal[-1]
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "lightning.pytorch.Trainer": {
-        "accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps"],
+        "accelerator": Literal["auto", "cpu", "gpu", "cuda"],
         "devices": Size | Literal[-1, "auto"] | Annotated[list[Count], Len(1)],
         "num_nodes": Size,
         "strategy": Literal["auto", "ddp", "ddp_find_unused_parameters_true"],

@@ -8,7 +8,7 @@ from pathlib import Path
 from cvae.allowed import allow
 from cvae.command import log_to, run_command
 from cvae.errors import Interrupted, UserError
-from cvae.files import written
+from cvae.files import write_atomically, written
 from cvae.jobs import failures, is_sweep, jobs
 from cvae.run import Run
 from cvae.runs import find
@@ -72,15 +72,22 @@ def resume_sweep(folder: Path, changes: list[str]) -> None:
 
 
 def _go_on(run: Run, changed: Run) -> None:
-    last = run.checkpoint("last")
-    before = written(last)
+    """Go on as changed; a failure before any weights are written leaves the run as it was."""
+    weights = [run.checkpoint(name) for name in ("best", "last")]
+    before = [written(path) for path in weights]
+    finals = run.metrics.read_bytes() if run.metrics.is_file() else None
     changed.write_config()
     log.info("going on with %s", run.folder)
     try:
         launch(changed)
-    except BaseException:
-        if written(last) == before:  # ended before anything was trained
+    except Interrupted:
+        run.metrics.unlink(missing_ok=True)  # it is not finished: it goes on to its new end
+        raise
+    except Exception:
+        if [written(path) for path in weights] == before:
             run.write_config()
+            if finals is not None:
+                write_atomically(run.metrics, finals)
         raise
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from cvae.build import build, check_arguments
@@ -83,15 +84,30 @@ class Run:
 
         Raises:
             UserError: the config names a target that is not on the list, the folder holds a run
-                already, or it cannot be written.
+                already, or a config of something else, or it cannot be written.
         """
         if self.begun:
             raise UserError(
                 f"{self.folder} holds a run: choose another hydra.run.dir, or go on with "
                 f"python -m cvae.resume {self.folder}"
             )
+        self.check_place()
         self.write_config()
         self.checkpoint("best").unlink(missing_ok=True)  # of a run that was killed before its last
+
+    def check_place(self) -> None:
+        """Refuse to write over a config that is not a run's.
+
+        Raises:
+            UserError: the folder has one.
+        """
+        path = self.folder / "config.yaml"
+        try:
+            _ = Run(self.folder).config if path.exists() else None
+        except UserError as error:
+            raise UserError(
+                f"{path} is not a run's and would be lost: choose another folder ({error})"
+            ) from error
 
     def changed(self, changes: Sequence[str]) -> "Run":
         """The run with other options of its trainer: how it goes on, not what it is.
@@ -102,17 +118,19 @@ class Run:
         Raises:
             UserError: a change is of another form, of anything else than the trainer, or to a value
                 that it cannot have.
+            HydraException: a value cannot be read.
         """
         trainer = dict(self.config["trainer"])
         for change in changes:
-            key, equals, value = change.partition("=")
+            key, equals, _ = change.partition("=")
             name = key.removeprefix("trainer.")
             if not equals or name == key or name.startswith("_"):
                 raise UserError(
                     f"{change}: a run goes on with its own config, only trainer.KEY=VALUE can be "
                     "changed; for anything else start a new run"
                 )
-            trainer[name] = parse(f"value: {value}".encode(), change)["value"]
+            (override,) = OverridesParser.create().parse_overrides([change])  # as cvae.train does
+            trainer[name] = override.value()
         check_arguments(trainer, "trainer")
         return Run(self.folder, {**self.config, "trainer": trainer})
 
@@ -206,12 +224,13 @@ class Run:
         )
         return model
 
-    def part(self, kind: type, *place: str) -> Any:
+    def part(self, kind: type, *place: str, **given: Any) -> Any:
         """One object that the config describes.
 
         Args:
             kind: that it has to be.
             place: where it stands.
+            given: arguments that config cannot hold.
 
         Raises:
             UserError: there is none, or it is of another kind, or cannot be built.
@@ -222,7 +241,7 @@ class Run:
         path = ".".join(place)
         if not isinstance(node, Mapping):
             raise UserError(f"{self.folder}: its config describes no {path}")
-        part = build(node, path)
+        part = build(node, path, **given)
         if not isinstance(part, kind):
             raise UserError(f"{self.folder}: {path} is no {kind.__name__}")
         return part

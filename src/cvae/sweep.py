@@ -76,12 +76,17 @@ def _begin(folder: Path, config: DictConfig, composed: Sequence[DictConfig]) -> 
     """Leave the sweep's words and its jobs' configs, and share out what the jobs have.
 
     Raises:
-        UserError: the folder holds another sweep, a job of it trains, or it cannot be written.
+        UserError: the folder holds another sweep or something else, a job of it trains, two jobs
+            have one folder, or it cannot be written.
     """
     runs = []
     for number, job in enumerate(composed):
         with suppress(*MISTAKES):  # which the job will tell of
             runs.append(_job(job, number))
+    if len({run.folder for run in runs}) < len(runs):
+        raise UserError(
+            "hydra.sweep.subdir is the same for several jobs: put ${hydra:job.num} into it"
+        )
     for run in runs:
         if run.begun and Run(run.folder).config != run.config:
             raise UserError(
@@ -92,6 +97,7 @@ def _begin(folder: Path, config: DictConfig, composed: Sequence[DictConfig]) -> 
         waiting = [run for run in runs if not run.begun]
         for run in waiting:
             held.enter_context(run.hold())
+            run.check_place()
         announce(folder)
         for run in waiting:
             run.write_config()

@@ -6,11 +6,13 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cvae.command import MISTAKES, log_mistake, log_to, run_command
 from cvae.errors import Interrupted, UserError
@@ -36,7 +38,7 @@ def train(config: DictConfig, folder: Path) -> None:
     run = Run(folder, folder_config(config))
     restarted = _restarted() and run.checkpoint("last").is_file()
     if restarted:
-        run = Run(folder)  # as it began, whatever conf/ has come to say since
+        run = _as_it_began(run)
     if not is_first_process():
         logging.getLogger().setLevel(logging.ERROR)
         launch(run)
@@ -51,6 +53,23 @@ def train(config: DictConfig, folder: Path) -> None:
 def _restarted() -> bool:
     """Whether a cluster has put this very command back to work after it was interrupted."""
     return any(int(os.environ.get(name, "0")) > 0 for name in RESTARTS)
+
+
+def _as_it_began(run: Run) -> Run:
+    """The run that a folder holds already, whatever conf/ has come to say of its trainer since.
+
+    Raises:
+        UserError: it is another one than the command describes.
+    """
+    kept = Run(run.folder)
+    free = () if kept.metrics.is_file() else ("trainer",)
+    other = [key for key in kept.config if key not in free and kept.config[key] != run.config[key]]
+    if other:
+        raise UserError(
+            f"{run.folder} holds a run with another {', '.join(other)}: choose another "
+            f"hydra.run.dir, or go on with python -m cvae.resume {run.folder}"
+        )
+    return kept
 
 
 def train_job(config: DictConfig, folder: Path) -> float | None:
@@ -95,6 +114,7 @@ def main(config: DictConfig) -> float | None:
     try:
         if not hydra_config.run.dir:
             raise UserError("hydra.run.dir=: the name of a folder is missing")
+        _check_shared(hydra_config)
         train(config, folder)
     except MISTAKES as error:
         log_mistake(error)
@@ -103,6 +123,20 @@ def main(config: DictConfig) -> float | None:
     else:
         return None
     sys.exit(1)
+
+
+def _check_shared(hydra_config: HydraConf) -> None:
+    """Refuse a folder that each of several processes would name by its own time.
+
+    Raises:
+        UserError: saying what to give instead.
+    """
+    written: Any = OmegaConf.to_container(hydra_config.run, resolve=False)
+    if is_one_of_several() and "${now" in (folder := written["dir"]):
+        raise UserError(
+            f"hydra.run.dir={folder} is another folder in each process that torchrun or srun "
+            "started: give hydra.run.dir=FOLDER, or trainer=multi_node, which names it by the job"
+        )
 
 
 def compose_and_train() -> None:

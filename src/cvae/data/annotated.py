@@ -21,14 +21,7 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class AnnotatedSource(Protocol):
-    """Where images and references come from.
-
-    Attributes:
-        num_train: how many training examples there are; None if only the files can tell.
-    """
-
-    @property
-    def num_train(self) -> int | None: ...
+    """Where images and references come from."""
 
     def has_validation(self, root: str | None) -> bool:
         """Whether there is a val."""
@@ -73,11 +66,6 @@ class AnnotatedData(InMemory):
     def has_validation(self) -> bool:
         """Whether anything is held out for validation."""
         return self.source.has_validation(self.root)
-
-    @property
-    def num_train(self) -> int | None:
-        """How many training examples there are; None if only the files can tell."""
-        return self.source.num_train
 
     def prepare_data(self) -> None:
         """Fetch the files, in one process alone."""

@@ -51,11 +51,6 @@ class InMemory(LightningDataModule, ABC):
     def has_validation(self) -> bool:
         """Whether anything is held out for validation."""
 
-    @property
-    @abstractmethod
-    def num_train(self) -> int | None:
-        """How many training examples there are; None if only the files can tell."""
-
     @abstractmethod
     def setup(self, stage: str | None = None) -> None:
         """Read the files, and make the draws that stay the same for the whole run."""

@@ -20,8 +20,6 @@ class ReferenceFolder:
       white.
     """
 
-    num_train = None
-
     def has_validation(self, root: str | None) -> bool:
         """Whether there is a val."""
         return _exists(_folder(root), "val")

@@ -74,9 +74,9 @@ def _noting(work: Callable[[], Any], run: Run) -> None:
     for signum in PREEMPTIONS:
         signal.signal(signum, signal.SIG_IGN)  # the parent passes it on as SIGTERM
     with run.hold():
-        log_to(run.folder)
         run.failure.unlink(missing_ok=True)
         try:
+            log_to(run.folder)
             work()
         except MISTAKES as error:
             _note(run, in_one_line(error))

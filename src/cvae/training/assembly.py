@@ -1,32 +1,43 @@
 """What Lightning needs for a run, put together from its config: the module and the trainer."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from torch.optim import Optimizer
 
 from cvae.build import build
 from cvae.config import Config
 from cvae.densities import WithoutLatent
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
+from cvae.objectives import Objective
 from cvae.run import Run
 from cvae.runs import find
 from cvae.training.callbacks import Bar, Lines
 from cvae.training.checkpoints import CheckpointFiles
 from cvae.training.module import Training
 from cvae.training.recorder import Recorder
+from cvae.training.schedules import Schedule
 
 
-def make_trainer(run: Run, recorder: Recorder, begun: Mapping[str, Any] | None) -> Trainer:
-    """The config's trainer with its logger and callbacks, new or going on from a checkpoint."""
+def make_trainer(run: Run, recorder: Recorder, step: int | None) -> Trainer:
+    """The config's trainer with its logger and callbacks.
+
+    Args:
+        run: to train.
+        recorder: what remembers its training.
+        step: of the checkpoint that it goes on from; None for a new run.
+
+    Raises:
+        UserError: a callback is none.
+    """
     config = run.config
     bar = config["trainer"]["enable_progress_bar"]
     callbacks = [
         recorder,  # first: the others look at its rows
         Bar(recorder) if bar else Lines(run.folder.name, recorder),
-        *build(config["callbacks"], "callbacks").values(),
+        *(run.part(Callback, "callbacks", name) for name in config["callbacks"]),
         build(config["checkpoint"], "checkpoint", run=run, recorder=recorder),
     ]
     logger = build(
@@ -35,7 +46,7 @@ def make_trainer(run: Run, recorder: Recorder, begun: Mapping[str, Any] | None) 
         save_dir=run.folder,
         name="tensorboard",
         version="",
-        purge_step=begun["global_step"] + 1 if begun else 0,  # points that will be made again
+        purge_step=0 if step is None else step + 1,  # points that will be made again
     )
     trainer: Trainer = build(
         config["trainer"],
@@ -51,7 +62,11 @@ def make_trainer(run: Run, recorder: Recorder, begun: Mapping[str, Any] | None) 
 
 
 def make_module(run: Run, new: bool) -> Training:
-    """How to train the model, which begins with fresh weights, but for a first guess if new."""
+    """How to train the model, which begins with fresh weights, but for a first guess if new.
+
+    Raises:
+        UserError: the objective or the schedule is none.
+    """
     config = run.config
     model = run.build_model()
     guess = config["model"].get("guess")
@@ -59,9 +74,9 @@ def make_module(run: Run, new: bool) -> Training:
         _load_guess(model, run, guess)
     return Training(
         model=model,
-        objective=build(config["objective"], "objective"),
-        optimizer=lambda parameters: build(config["optimizer"], "optimizer", params=parameters),
-        schedule=build(config["schedule"], "schedule"),
+        objective=run.part(Objective, "objective"),
+        optimizer=lambda parameters: run.part(Optimizer, "optimizer", params=parameters),
+        schedule=run.part(Schedule, "schedule"),
         batch_size=config["data"]["batch_size"],
         seed=config["seed"],
         compiled=config["compile"],

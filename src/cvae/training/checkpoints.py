@@ -54,6 +54,7 @@ class Checkpoints(Checkpoint):
         self.run, self.recorder = run, recorder
         self.interval = float("inf") if every_minutes is None else 60 * every_minutes
         self._asked = 0  # the signal's number
+        self._forgotten = False
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         assert hasattr(trainer.fit_loop, "_iteration_based_training")
@@ -95,7 +96,6 @@ class Checkpoints(Checkpoint):
                     raise self._misfit(trainer, f"{name} is of another shape than its weights")
         if trainer.is_global_zero:
             self.run.metrics.unlink(missing_ok=True)  # of an earlier end
-            self.run.forget()
         handle_signals(self._ask)
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -146,6 +146,9 @@ class Checkpoints(Checkpoint):
             )
         for logger in trainer.loggers:
             logger.save()  # or else a kill would lose points that no resumed run makes again
+        if trainer.is_global_zero and not self._forgotten:  # before there are other weights
+            self.run.forget()
+            self._forgotten = True
         trainer.save_checkpoint(self.run.checkpoint(name), weights_only=False)
         if name == "last":
             self._saved = time.monotonic()

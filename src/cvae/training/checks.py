@@ -1,12 +1,15 @@
 """What a run's config may not ask for, though each of its values alone is one that it may have."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 
-from cvae.build import build, check_arguments
+from cvae.build import check_arguments
 from cvae.data.base import InMemory
 from cvae.errors import UserError
+from cvae.options import OPTIONS
 from cvae.run import Config
 
 
@@ -18,33 +21,43 @@ def check_trainer(config: Config) -> None:
     """
     check_arguments(config)
     options = config["trainer"]
-    accelerator = options["accelerator"]
-    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+    if missing := OPTIONS["lightning.pytorch.Trainer"].keys() - options.keys():
+        raise UserError(f"the config has no trainer.{', trainer.'.join(sorted(missing))}")
+    accelerator, gpu = options["accelerator"], torch.cuda.is_available()
+    if accelerator in ("gpu", "cuda") and not gpu:
         raise UserError(
             f"trainer.accelerator={accelerator}: no GPU that torch {torch.__version__} can use "
             "is here: choose trainer=cpu"
         )
-    if (
-        options["precision"] == "16-mixed"
-        and options["gradient_clip_val"]
-        and config["optimizer"].get("fused")
-    ):
+    if accelerator == "auto" and torch.backends.mps.is_available():
+        raise UserError(  # where numbers are summed in float64
+            "trainer.accelerator=auto is MPS here, which has no float64: choose trainer=cpu"
+        )
+    if options["precision"] == "16-mixed":
+        _check_float16(config["optimizer"], options, gpu and accelerator != "cpu")
+
+
+def _check_float16(optimizer: Mapping[str, Any], options: Mapping[str, Any], gpu: bool) -> None:
+    if not gpu:  # Lightning would train in bfloat16, and say otherwise
+        raise UserError("trainer.precision=16-mixed is for GPUs: give trainer.precision=bf16-mixed")
+    if options["gradient_clip_val"] and optimizer.get("fused"):
         # it unscales its gradients itself, too late to clip them
         raise UserError(
             "trainer.gradient_clip_val with trainer.precision=16-mixed needs optimizer.fused=false"
         )
-    _check_validation(options, build(config["data"], "data"))
 
 
-def _check_validation(options: dict[str, Any], data: InMemory) -> None:
-    """Refuse to validate every so many batches if there are fewer in an epoch."""
-    every, limit = options["val_check_interval"], options["limit_train_batches"]
-    if data.num_train is None:
-        return  # Lightning will tell
-    batches = data.num_train // data.batch_size
-    if limit is not None:
-        batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
-    if isinstance(every, int) and every > batches and options["check_val_every_n_epoch"]:
+def check_interval(trainer: Trainer) -> None:
+    """Refuse to validate every so many batches if there are fewer in an epoch, of data at hand.
+
+    Raises:
+        UserError: naming both.
+    """
+    data: InMemory = trainer.datamodule  # type: ignore[attr-defined]
+    every, limit = trainer.val_check_interval, trainer.limit_train_batches
+    batches = len(data.datasets["train"]) // data.batch_size
+    batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
+    if isinstance(every, int) and every > batches and trainer.check_val_every_n_epoch:
         raise UserError(
             f"trainer.val_check_interval={every} is more than the {batches} batches of an epoch: "
             "give fewer, or a part of the epoch such as 0.5"

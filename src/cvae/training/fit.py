@@ -15,7 +15,6 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cvae import __version__
-from cvae.build import build
 from cvae.checkpoint import read_checkpoint
 from cvae.data.base import InMemory
 from cvae.errors import UserError
@@ -23,6 +22,7 @@ from cvae.files import write_atomically
 from cvae.run import Run
 from cvae.training.assembly import make_module, make_trainer
 from cvae.training.compilation import compiler_errors
+from cvae.training.module import Training
 from cvae.training.recorder import Recorder
 from cvae.training.report import table
 
@@ -61,29 +61,39 @@ def fit(run: Run) -> dict[str, Any]:
         UserError: the config or the data cannot be used.
     """
     quieten()
-    data: InMemory = build(run.config["data"], "data")
-    seed_everything(data.seed, verbose=False)  # of the weights; noise has its own
+    data: InMemory = run.part(InMemory, "data")
+    seed_everything(run.config["seed"], verbose=False)  # of the weights; noise has its own
     last = run.checkpoint("last")
-    begun = read_checkpoint(last) if last.is_file() else None
-    module = make_module(run, new=begun is None)
+    step = read_checkpoint(last)["global_step"] if last.is_file() else None
+    module = make_module(run, new=step is None)
     recorder = Recorder(run.folder, module.objective.terms)
-    trainer = make_trainer(run, recorder, begun)
+    trainer = make_trainer(run, recorder, step)
     log.info("training on %s", _devices(trainer))
-    if begun is not None:
-        log.info("going on from step %s", begun["global_step"])
+    if step is not None:
+        log.info("going on from step %s", step)
     with _mistakes(), compiler_errors():
-        trainer.fit(module, datamodule=data, ckpt_path=last if begun else None)
+        trainer.fit(module, datamodule=data, ckpt_path=None if step is None else last)
         if not last.is_file():
             raise UserError("nothing was trained: give trainer.max_epochs or max_steps 1 or more")
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not run.metrics.is_file():  # which is there if nothing was
             run.forget()  # what was looked at while it trained
         trainer.test(module, data, ckpt_path=run.checkpoint(run.weights), verbose=False)
-    monitor = f"val/{module.objective.monitor}"
-    results = {
+    results = _results(run, trainer, module, data, recorder)
+    if trainer.is_global_zero:
+        _record(run, trainer, results)
+    return results
+
+
+def _results(
+    run: Run, trainer: Trainer, module: Training, data: InMemory, recorder: Recorder
+) -> dict[str, Any]:
+    """What `metrics.json` holds."""
+    best = recorder.best if run.weights == "best" else {}  # of those that may have been lost
+    return {
         **{name: float(value) for name, value in trainer.callback_metrics.items()},
-        **{name: value for name, value in recorder.best.items() if name.startswith("val/")},
-        "best": recorder.best.get(monitor),
-        "best_epoch": recorder.best.get("epoch"),
+        **{name: value for name, value in best.items() if name.startswith("val/")},
+        "best": best.get(f"val/{module.objective.monitor}"),
+        "best_epoch": best.get("epoch"),
         "weights": run.weights,
         "epochs": len(recorder.rows),
         "steps": trainer.global_step,
@@ -97,9 +107,6 @@ def fit(run: Run) -> dict[str, Any]:
         "data": data.record,
         "versions": _versions(),
     }
-    if trainer.is_global_zero:
-        _record(run, trainer, results)
-    return results
 
 
 @contextmanager

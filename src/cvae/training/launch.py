@@ -82,7 +82,7 @@ def is_one_of_several() -> bool:
 
 def _train_in_children(run: Run, processes: int) -> None:
     run.build_model()  # a mistake is told once here, not by each process
-    data: InMemory = build(run.config["data"], "data")
+    data: InMemory = run.part(InMemory, "data")
     data.prepare_data()
     data.setup()
     data.check_division(processes)

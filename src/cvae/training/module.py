@@ -16,6 +16,7 @@ from cvae.metrics import ACTIVE_UNIT, Moments
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator, rank_slice
 from cvae.objectives import Objective, Terms
+from cvae.training.checks import check_interval
 from cvae.training.compilation import compile_objective
 
 SPLITS = ("val", "test")
@@ -56,6 +57,10 @@ class Training(LightningModule):
         )
         self._fixed_noise: dict[str, Tensor] = {}
         self.kl_per_dimension = torch.zeros(model.latent_dim)  # at the last validation or test
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            check_interval(self.trainer)
 
     @property
     def epochs_done(self) -> float:

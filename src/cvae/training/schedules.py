@@ -1,8 +1,18 @@
 """Learning-rate schedules: functions from the fraction of training done to a factor."""
 
 import math
+from typing import Protocol, runtime_checkable
 
 from cvae.ranges import Fraction
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """What the training code asks of a schedule."""
+
+    def __call__(self, done: float) -> float:
+        """The learning rate's factor when a fraction of training is done."""
+        ...
 
 
 class Constant:
