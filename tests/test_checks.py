@@ -41,3 +41,14 @@ def test_float16_is_for_gpus(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     check_trainer(compose("trainer=gpu", "trainer.precision=16-mixed"))
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(300, True), (301, False)])
+def test_a_training_that_ends_within_its_warmup_is_told_of(
+    compose: Callable[..., dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+    epochs: int,
+    told: bool,
+) -> None:
+    check_trainer(compose("experiment=iwae_paper_k5", f"trainer.max_epochs={epochs}"))
+    assert ("all of the training is its warm-up" in caplog.text) == told

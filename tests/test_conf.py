@@ -224,9 +224,7 @@ def test_every_experiment_trains(
     smoke = TWO_STEPS[0].replace("=smoke", f"=[{choice},smoke]")
     config = compose(smoke, *TWO_STEPS[1:], f"data.root={mnist_root}")
     if "warmup_epochs" in config["objective"]:
-        config["objective"]["warmup_epochs"] = (
-            0.0  # two steps are of what it trains with afterwards
-        )
+        config["objective"]["warmup_epochs"] = 0.0  # two steps of what comes after
     run = Run(tmp_path, config)
     run.begin()
     assert fit(run)["steps"] == 2

@@ -1,5 +1,6 @@
 """What a run's config may not ask for, though each of its values alone is one that it may have."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from cvae.data.base import InMemory
 from cvae.errors import UserError
 from cvae.options import OPTIONS
 from cvae.run import Config
+
+log = logging.getLogger(__name__)
 
 
 def check_trainer(config: Config) -> None:
@@ -35,6 +38,14 @@ def check_trainer(config: Config) -> None:
         )
     if options["precision"] == "16-mixed":
         _check_float16(config["optimizer"], options, gpu and accelerator != "cpu")
+    warmup, epochs = config["objective"].get("warmup_epochs", 0), options["max_epochs"]
+    if epochs and 0 < epochs <= warmup:
+        log.warning(
+            "objective.warmup_epochs=%s: with trainer.max_epochs=%s all of the training is its "
+            "warm-up, and so are its numbers",
+            warmup,
+            epochs,
+        )
 
 
 def _check_float16(optimizer: Mapping[str, Any], options: Mapping[str, Any], gpu: bool) -> None:
