@@ -1,6 +1,7 @@
 """docs/results.md: every number out of a record, none typed."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,6 +169,17 @@ def test_a_record_gives_way_to_none_of_another_experiment(
     with pytest.raises(UserError, match=r"differ in model\.latent_dim: remove that record"):
         keep([Run(finished.folder, {**finished.config, "model": model, "seed": seed})], docs)
     assert render(docs) == before
+
+
+def test_two_seeds_given_at_once_are_of_one_experiment(finished: Run, tmp_path: Path) -> None:
+    docs = _docs(tmp_path, finished.config["name"])
+    model = {**finished.config["model"], "latent_dim": 3}
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.folder, copy)
+    other = Run(copy, {**finished.config, "model": model, "seed": 1})
+    with pytest.raises(UserError, match=r"differ in model\.latent_dim"):
+        keep([finished, other], docs)
+    assert not (docs / "runs").exists()
 
 
 def test_elsewhere_than_in_the_repository_nothing_is_written(

@@ -15,6 +15,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from cvae.columns import Record
 from cvae.command import run_command
 from cvae.comparison.keys import differing
 from cvae.config import parse
@@ -58,7 +59,7 @@ def keep(runs: Iterable[Run], docs: Path = DOCS) -> None:
     Raises:
         UserError: a run is of another experiment than one of its name, there or beside it.
     """
-    found = dict[Path, tuple[Run, dict[str, Any]]]()
+    found = dict[Path, tuple[Run, Record]]()
     for run in runs:
         kept = record(run)
         path = docs / "runs" / f"{kept['name']}_seed{run.config['seed']}.json"
@@ -67,18 +68,25 @@ def keep(runs: Iterable[Run], docs: Path = DOCS) -> None:
                 f"{run.folder} and {found[path][0].folder} have the same name and seed: tell them "
                 "apart by name=NAME when they are trained"
             )
-        _check_alike(run, kept, path.parent)
         found[path] = run, kept
-    for path, (_, kept) in found.items():
-        write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
+        _check_alike(run, kept, path.parent, found.values())
+    for path, (_, one) in found.items():
+        write_atomically(path, (json.dumps(one, indent=1) + "\n").encode())
 
 
-def _check_alike(run: Run, kept: Mapping[str, Any], folder: Path) -> None:
+def _check_alike(
+    run: Run, kept: Record, folder: Path, beside: Iterable[tuple[Run, Record]]
+) -> None:
+    others: dict[Path, Record] = {
+        other.folder: one for other, one in beside if one["name"] == kept["name"]
+    }
     for path in sorted(folder.glob(f"{escape(kept['name'])}_seed*.json")):
-        if apart := differing([kept["config"], read_json(path)["config"]]):
+        others[path] = read_json(path)
+    for place, other in others.items():
+        if apart := differing([kept["config"], other["config"]]):
             raise UserError(
-                f"{run.folder} and {path} differ in {', '.join(apart)}: remove that record, or "
-                "train the other run with a name=NAME of its own"
+                f"{run.folder} and {place} differ in {', '.join(apart)}: remove that record, or "
+                "train one of them with a name=NAME of its own"
             )
 
 

@@ -18,6 +18,8 @@ from cvae.training.launch import is_first_process, launch
 
 log = logging.getLogger(__name__)
 
+LENGTH = ("max_epochs", "max_steps", "max_time")  # of a training
+
 
 def resume(run: Run, changes: list[str]) -> None:
     """Go on in a run's folder from its last checkpoint.
@@ -67,7 +69,7 @@ def resume_sweep(folder: Path, changes: list[str]) -> None:
         for run, changed in missing:
             apart(partial(_go_on, run, changed), run)
     except Interrupted as interruption:
-        raise stopped(folder, interruption) from None
+        raise stopped(folder, interruption, changes) from None
     end_sweep(folder)
 
 
@@ -81,7 +83,8 @@ def _go_on(run: Run, changed: Run) -> None:
     try:
         launch(changed)
     except Interrupted:
-        run.metrics.unlink(missing_ok=True)  # it is not finished: it goes on to its new end
+        if any(run.config["trainer"].get(key) != changed.config["trainer"][key] for key in LENGTH):
+            run.metrics.unlink(missing_ok=True)  # it is not finished: it goes on to its new end
         raise
     except Exception:
         if [written(path) for path in weights] == before:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from cvae.build import build, check_arguments
 from cvae.checkpoint import read_checkpoint
-from cvae.config import Config, check_config, parse
+from cvae.config import ROOT, Config, check_config, parse
 from cvae.data.views import View
 from cvae.densities import Head
 from cvae.errors import UserError
@@ -103,11 +103,11 @@ class Run:
         """
         path = self.folder / "config.yaml"
         try:
-            _ = Run(self.folder).config if path.exists() else None
-        except UserError as error:
-            raise UserError(
-                f"{path} is not a run's and would be lost: choose another folder ({error})"
-            ) from error
+            foreign = path.exists() and not ROOT.keys() <= Run(self.folder)._read().keys()
+        except UserError:
+            foreign = True
+        if foreign:
+            raise UserError(f"{path} is not a run's and would be lost: choose another folder")
 
     def changed(self, changes: Sequence[str]) -> "Run":
         """The run with other options of its trainer: how it goes on, not what it is.
@@ -130,6 +130,8 @@ class Run:
                     "changed; for anything else start a new run"
                 )
             (override,) = OverridesParser.create().parse_overrides([change])  # as cvae.train does
+            if override.is_sweep_override():
+                raise UserError(f"{change}: one value is expected")
             trainer[name] = override.value()
         check_arguments(trainer, "trainer")
         return Run(self.folder, {**self.config, "trainer": trainer})

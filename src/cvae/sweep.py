@@ -1,6 +1,7 @@
 """How a sweep begins and ends, whichever sweeper and launcher Hydra is told to use."""
 
 import logging
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -165,8 +166,9 @@ def end_sweep(folder: Path) -> None:
         sys.exit(1)
 
 
-def stopped(folder: Path, interruption: Interrupted) -> Interrupted:
+def stopped(folder: Path, interruption: Interrupted, changes: Sequence[str] = ()) -> Interrupted:
     """What to raise in place of a job's interruption: it says how to go on with its sweep."""
     if interruption.signum == signal.SIGUSR1:
         requeue()
-    return Interrupted(interruption.signum, f"python -m cvae.resume {folder} goes on")
+    words = shlex.join([str(folder), *changes])
+    return Interrupted(interruption.signum, f"python -m cvae.resume {words} goes on")

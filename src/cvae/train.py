@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _PACKAGED = Path(__file__).parent / "conf"  # in an installed wheel
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
 RESTARTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
+HOW = ("name", "checkpoint", "logger", "compile")  # what a run is does not hang on these
 
 
 def train(config: DictConfig, folder: Path) -> None:
@@ -56,13 +57,13 @@ def _restarted() -> bool:
 
 
 def _as_it_began(run: Run) -> Run:
-    """The run that a folder holds already, whatever conf/ has come to say of its trainer since.
+    """The run that a folder holds already, whatever conf/ has come to say since of how it trains.
 
     Raises:
         UserError: it is another one than the command describes.
     """
     kept = Run(run.folder)
-    free = () if kept.metrics.is_file() else ("trainer",)
+    free = HOW if kept.metrics.is_file() else (*HOW, "trainer")
     other = [key for key in kept.config if key not in free and kept.config[key] != run.config[key]]
     if other:
         raise UserError(
@@ -132,6 +133,8 @@ def _check_shared(hydra_config: HydraConf) -> None:
         UserError: saying what to give instead.
     """
     written: Any = OmegaConf.to_container(hydra_config.run, resolve=False)
+    if os.environ.get("WORLD_SIZE") == "1":
+        return
     if is_one_of_several() and "${now" in (folder := written["dir"]):
         raise UserError(
             f"hydra.run.dir={folder} is another folder in each process that torchrun or srun "

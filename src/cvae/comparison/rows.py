@@ -29,6 +29,7 @@ ORDER = (  # of the columns; the importance sampled `nll (K=…)` has its K in t
     "judge_accuracy",
     "ged2",
     "style_recall",
+    "evaluated",
     "active_units",
     "epochs",
     "wall_seconds",
@@ -38,7 +39,9 @@ EVALUATED: Mapping[str, Place] = {  # columns, and where they are in evaluation.
     "judge_accuracy": ("judge", "accuracy"),
     "ged2": ("references", "ged2", "mean"),
     "style_recall": ("references", "style_recall", "mean"),
+    "evaluated": ("examples",),  # images
 }
+TESTED: Place = ("test/examples",)
 NLL: Place = ("nll", "importance", "mean")
 
 
@@ -79,10 +82,13 @@ def read_row(run: Run) -> Row:
     final = read_json(run.metrics)
     found = {name: _number(final, (key,), run.metrics) for name, key in FINAL.items()}
     found |= _evaluation(run.evaluation)
+    tested = _number(final, TESTED, run.metrics)
+    if found.get("evaluated") == tested:
+        found.pop("evaluated", None)  # of as many images as all the rest
     metrics = {name: value for name, value in found.items() if value is not None}
     if not metrics:
         raise UserError(f"{run.metrics} holds none of {', '.join(FINAL.values())}")
-    seen = {"images": _images(final, run), "pixels": _pixels(run)}
+    seen = {"images": "" if tested is None else f"{tested:.0f}", "pixels": _pixels(run)}
     return Row(run.folder, config, metrics, _conditions(final) | seen)
 
 
@@ -113,15 +119,6 @@ def _conditions(final: Mapping[str, Any]) -> dict[str, str]:
     if hashes:
         data.append(hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:8])
     return {"density": str(final.get("density", "")), "data": " ".join(data)}
-
-
-def _images(final: Mapping[str, Any], run: Run) -> str:
-    """How many images the numbers are of: those of training's end, and of `cvae.evaluate`."""
-    tested = _number(final, ("test/examples",), run.metrics)
-    content = read_json(run.evaluation) if run.evaluation.is_file() else None
-    evaluated = _number(content, ("examples",), run.evaluation)
-    counts = [f"{count:.0f}" for count in (tested, evaluated) if count is not None]
-    return ", evaluated ".join(dict.fromkeys(counts))
 
 
 def _pixels(run: Run) -> str:

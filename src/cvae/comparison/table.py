@@ -18,6 +18,7 @@ DECIMALS = {
     "judge_accuracy": 4,
     "ged2": 4,
     "style_recall": 3,
+    "evaluated": 0,
 }
 
 

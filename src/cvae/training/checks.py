@@ -10,10 +10,12 @@ from lightning.pytorch import Trainer
 from cvae.build import check_arguments
 from cvae.data.base import InMemory
 from cvae.errors import UserError
-from cvae.options import OPTIONS
 from cvae.run import Config
 
 log = logging.getLogger(__name__)
+
+# of the trainer's options, those that this program looks at itself
+READ = {"accelerator", "precision", "max_epochs", "gradient_clip_val", "enable_progress_bar"}
 
 
 def check_trainer(config: Config) -> None:
@@ -24,7 +26,7 @@ def check_trainer(config: Config) -> None:
     """
     check_arguments(config)
     options = config["trainer"]
-    if missing := OPTIONS["lightning.pytorch.Trainer"].keys() - options.keys():
+    if missing := READ - options.keys():
         raise UserError(f"the config has no trainer.{', trainer.'.join(sorted(missing))}")
     accelerator, gpu = options["accelerator"], torch.cuda.is_available()
     if accelerator in ("gpu", "cuda") and not gpu:
@@ -38,7 +40,7 @@ def check_trainer(config: Config) -> None:
         )
     if options["precision"] == "16-mixed":
         _check_float16(config["optimizer"], options, gpu and accelerator != "cpu")
-    warmup, epochs = config["objective"].get("warmup_epochs", 0), options["max_epochs"]
+    warmup, epochs = config["objective"].get("warmup_epochs") or 0, options["max_epochs"]
     if epochs and 0 < epochs <= warmup:
         log.warning(
             "objective.warmup_epochs=%s: with trainer.max_epochs=%s all of the training is its "
