@@ -202,7 +202,7 @@ def test_grey_densities_convolutions_and_runs_without_validation_are_measured(
     assert found["nll"]["importance"]["mean"] < -found["elbo"]["mean"]
     command = evaluate(folder, "--num-samples", "10", "--split", "val")
     assert command.status == 1
-    assert "it has no --split val" in command.output
+    assert "has no validation data: there is no --split val" in command.output
 
 
 def test_a_network_without_z_has_its_likelihood_for_an_estimate(
