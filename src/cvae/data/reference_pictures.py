@@ -44,11 +44,8 @@ def visible(folder: Path) -> list[Path]:
 
 
 def _annotators(example: Path) -> list[str]:
-    return sorted(path.stem for path in _pngs(example) if path.stem != IMAGE)
-
-
-def _pngs(example: Path) -> list[Path]:
-    return [path for path in visible(example) if path.suffix == ".png"]
+    pngs = [path for path in visible(example) if path.suffix == ".png"]
+    return sorted(path.stem for path in pngs if path.stem != IMAGE)
 
 
 def _check_annotators(example: Path, names: Sequence[str], first: Path) -> None:

@@ -14,7 +14,6 @@ SPREAD = (  # of 16 samples against the references
     ("Dice of the majorities", "majority_dice", 3),
 )
 CONVERGED = 1.0  # nats between the estimates from K/10 and K samples
-NOT_CONVERGED = "not converged"
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -52,7 +51,9 @@ def _bounds(results: Mapping[str, Any]) -> list[Row]:
 
 def _error(nll: Mapping[str, float]) -> str:
     """The Monte Carlo error, which means little where ten times the samples still change much."""
-    return f"Monte Carlo error {nll['monte_carlo_error']:.3f}" if converged(nll) else NOT_CONVERGED
+    return (
+        f"Monte Carlo error {nll['monte_carlo_error']:.3f}" if converged(nll) else "not converged"
+    )
 
 
 def converged(nll: Mapping[str, float]) -> bool:
