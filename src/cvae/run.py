@@ -1,13 +1,10 @@
 """A run's folder: its config, its checkpoints, its model. Nothing here needs Lightning or data."""
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -17,12 +14,11 @@ from cvae.config import ROOT, Config, check_config, parse
 from cvae.data.views import View
 from cvae.densities import Head
 from cvae.errors import UserError
-from cvae.files import remove_leftovers, write_atomically
+from cvae.files import write_atomically
 from cvae.model import ConditionalVAE
+from cvae.run_folder import RunFolder
 
 MODEL_PREFIX = "model."  # of the model's weights in a checkpoint
-MEASURED = ("evaluation.json", "evaluation_val.json", "latents.npz", "latents_val.npz")
-EXPORTED = ("model.onnx", "model.int8.onnx", "demo.html", "export.json")
 DENSITIES = {  # by whether the likelihood is of 0/1, and whether the pixels are grey
     (True, False): "log-probability of 0/1 pixels",
     (True, True): "cross-entropy on grey pixels, not a log-likelihood",
@@ -31,7 +27,7 @@ DENSITIES = {  # by whether the likelihood is of 0/1, and whether the pixels are
 }
 
 
-class Run:
+class Run(RunFolder):
     """Whoever has the folder has the experiment.
 
     Args:
@@ -40,44 +36,8 @@ class Run:
     """
 
     def __init__(self, folder: Path | str, config: Config | None = None) -> None:
-        self.folder = Path(folder)
+        super().__init__(folder)
         self._given = config
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Keep the folder for this process; the system lets go of it however the process ends.
-
-        Raises:
-            UserError: another process trains in it, or the workers of one that was killed.
-            OSError: it cannot be written.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock(".lock"):
-            with self.hold_for_parent():
-                for folder in (self.folder, self.checkpoint().parent):
-                    remove_leftovers(folder)
-            yield
-
-    def wait(self) -> None:
-        """Until no process trains in the folder."""
-        with FileLock(self.folder / ".lock"):
-            pass
-
-    def hold_for_parent(self) -> AbstractContextManager[None]:
-        """Keep the folder for a worker, which may outlive the process that holds it by a while."""
-        return self._lock(".worker.lock")
-
-    @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        lock = FileLock(self.folder / name)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(f"{self.folder} is in use by another process") from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def begin(self) -> None:
         """Write the config of a new run into its folder.
@@ -174,43 +134,6 @@ class Run:
         binary = self.part(Head, "likelihood").binary
         grey = self.config["data"].get("binarize", "none") == "none" and not self.view.mask
         return DENSITIES[binary, grey]
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is something to go on from."""
-        return self.checkpoint("last").exists() or self.metrics.exists()
-
-    @property
-    def failure(self) -> Path:
-        """A line that says why its training failed, of a sweep's job."""
-        return self.folder / "failure.txt"
-
-    @property
-    def metrics(self) -> Path:
-        """Final numbers."""
-        return self.folder / "metrics.json"
-
-    @property
-    def evaluation(self) -> Path:
-        """What `cvae.evaluate` measured on the test data."""
-        return self.folder / "evaluation.json"
-
-    def forget(self) -> None:
-        """Remove what was made of weights that are about to change, or have."""
-        pictures = self.folder.glob("pictures*/*.png")
-        for path in (*(self.folder / name for name in (*MEASURED, *EXPORTED)), *pictures):
-            path.unlink(missing_ok=True)
-        for board in self.folder.glob("tensorboard/pictures*"):
-            shutil.rmtree(board)
-
-    @property
-    def weights(self) -> str:
-        """Which weights stand for the run: the best, or the last where nothing was validated."""
-        return "best" if self.checkpoint("best").is_file() else "last"
-
-    def checkpoint(self, name: str = "best") -> Path:
-        """`checkpoints/NAME.ckpt`: best or last."""
-        return self.folder / "checkpoints" / f"{name}.ckpt"
 
     def build_model(self) -> ConditionalVAE:
         """The composition that the config describes, with fresh weights."""
