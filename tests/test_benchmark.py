@@ -9,6 +9,7 @@ import torch
 
 from cvae.benchmark import contenders
 from cvae.benchmark.__main__ import WISHES, ratios
+from warm import Warm
 
 CPU = torch.device("cpu")
 
@@ -24,6 +25,23 @@ def test_the_last_line_holds_the_ratios_and_the_status_says_whether_wishes_held(
     assert content["128"].keys() == WISHES.keys()
     held = all(content["128"][name] >= least for name, least in WISHES.items())
     assert content["held"] is held is (result.returncode == 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--rounds", "0"], "--rounds 0: 1 or more"),
+        (["--rounds", "-3"], "--rounds -3: 1 or more"),
+        (["--seconds", "nan"], "--seconds nan: more than 0"),
+        (["--seconds", "inf"], "--seconds inf: more than 0"),
+        (["--seconds", "-1"], "--seconds -1.0: more than 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(warm: Warm, words: list[str], line: str) -> None:
+    command = warm.start("cvae.benchmark", *words).wait()
+    assert command.status == 1
+    (told,) = command.output.splitlines()
+    assert told.endswith(f"[ERROR] {line}")
 
 
 def test_ratios_are_medians_over_the_rounds() -> None:

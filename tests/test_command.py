@@ -1,9 +1,13 @@
 """How a command ends."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from cvae.command import in_one_line
 
 AT_EXIT = """
 import atexit, os, signal
@@ -32,6 +36,13 @@ def test_a_log_that_cannot_be_opened_ends_a_command_with_a_line(tmp_path: Path) 
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert f"{tmp_path}/train.log: Is a directory" in line
+
+
+def test_a_full_disk_is_told_what_to_do_about() -> None:
+    full = errno.ENOSPC, os.strerror(errno.ENOSPC)
+    line = "No space left on device: free some space or choose another folder"
+    assert in_one_line(OSError(*full)) == line
+    assert in_one_line(OSError(*full, "/run/file")) == f"/run/file: {line}"
 
 
 def test_a_log_on_a_full_disk_leaves_the_standard_error(tmp_path: Path) -> None:

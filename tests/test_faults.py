@@ -170,9 +170,7 @@ def test_a_checkpoint_of_another_model_is_refused(
     assert_refused(resume(run), f"{last(run)} does not fit {run}/config.yaml", "size mismatch")
 
 
-def test_a_disk_that_fills_up_leaves_the_checkpoint_before(begin: Begin, tmp_path: Path) -> None:
-    """A limit of the operating system on the size of files stands in for the disk's."""
-    before = """
+FILLING = """
 import resource
 from cvae.training.recorder import Recorder
 original = Recorder.on_train_epoch_start
@@ -182,10 +180,27 @@ def filling(self, trainer, *arguments):
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
 Recorder.on_train_epoch_start = filling
 """
-    command = begin(tmp_path, *LARGE, before=before).wait()
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before(begin: Begin, tmp_path: Path) -> None:
+    """A limit of the operating system on the size of files stands in for the disk's."""
+    command = begin(tmp_path, *LARGE, before=FILLING).wait()
     assert_refused(command, f"{last(tmp_path)} could not be written", "free some space")
     assert read_checkpoint(last(tmp_path))["global_step"] == 20
     assert [path.name for path in last(tmp_path).parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_disk_that_is_full_leaves_a_finished_run_as_it_was(
+    resume: Begin, reference: Reference, tmp_path: Path
+) -> None:
+    """With what was measured of its weights, and without a row of an epoch that it lost."""
+    whole = reference(*LARGE, "trainer.max_epochs=1")
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "evaluation.json").write_text("{}")
+    command = resume(folder, "trainer.max_epochs=2", before=FILLING)
+    assert_refused(command, f"{last(folder)} could not be written", "free some space")
+    assert (folder / "evaluation.json").is_file()
+    assert differences(whole, folder) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting is for root")

@@ -42,6 +42,17 @@ def interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def test_what_is_to_be_done_before_is_done_between_the_write_and_the_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, calls = tmp_path / "file", []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda *given: (calls.append("written"), fsync(*given)))
+    monkeypatch.setattr(os, "replace", lambda *given: (calls.append("replaced"), replace(*given)))
+    write_atomically(target, b"content", before=lambda: calls.append("before"))
+    assert calls == ["written", "before", "replaced"]
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("fault", [full_disk, interrupt])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from warm import Command, Warm
 
 Resume = Callable[..., Command]
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+AS_A_USER = """
+import ctypes
+version_3, no_capabilities = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert ctypes.CDLL(None).capset(version_3, no_capabilities) == 0
+"""  # what root may do more than others, such as read any file
 # In braces: an empty folder, a file, data cut short, a run that is finished, one only begun.
 
 NAMES = [
@@ -173,6 +179,14 @@ CONTRADICTIONS = [
     ("trainer=ddp_cpu data.batch_size=65", "choose a multiple of 2"),
     ("trainer=multi_node trainer.accelerator=cpu trainer.devices=1", "with torchrun or srun"),
     ("trainer.precision=16-mixed", "is for GPUs: give trainer.precision=bf16-mixed"),
+    (
+        "trainer.gradient_clip_val=50 trainer.precision=bf16-mixed",
+        "trainer.gradient_clip_val with trainer.precision=bf16-mixed needs optimizer.fused=false",
+    ),
+    (
+        "objective=iwae objective.num_samples=10000000000",
+        "not enough memory: give a smaller data.batch_size, network or objective.num_samples",
+    ),
     ("trainer.max_epochs=-1 trainer.max_time=00:00:01:00", "give trainer.max_epochs or"),
     ("callbacks=early_stopping data.split=full", "needs validation data"),
 ]
@@ -244,10 +258,12 @@ def test_a_mistake_ends_with_a_line_that_says_what_to_change(
     arguments = [*TINY, f"data.root={mnist_root}", *fill(words, places).split(" ")]
     if "hydra.run.dir" not in words:
         arguments.append(f"hydra.run.dir={tmp_path}")
+    before = contents(places["finished"])
     command = warm.start("cvae.train", *arguments, cwd=tmp_path, **NO_GPU).wait()
     assert command.status == 1, command.output
     assert_one_line(command.output, fill(line, places))
     assert not (tmp_path / "metrics.json").exists()
+    assert contents(places["finished"]) == before
 
 
 def test_processes_started_from_outside_need_one_folder(warm: Warm, tmp_path: Path) -> None:
@@ -266,6 +282,40 @@ def test_a_mistaken_resumption_leaves_the_folder_as_it_was(
     assert command.status == 1
     assert_one_line(command.output, line)
     assert contents(places["finished"]) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root may read everything")
+@pytest.mark.parametrize(
+    ("closed", "words", "line"),
+    [
+        ("run", "cvae.resume {run}", "/run: Permission denied: let this user read it"),
+        (
+            "run/checkpoints/last.ckpt",
+            "cvae.resume {run} trainer.max_epochs=4",
+            "/last.ckpt: Permission denied: let this user read it",
+        ),
+        (
+            "data/train-images-idx3-ubyte",
+            "cvae.train data.root={data}",
+            "could not be read (Permission denied): mend it, or name another folder with data.root",
+        ),
+        (
+            "data",
+            "cvae.train hydra.run.dir={data}/run",
+            "/data/run: Permission denied: choose a folder that can be written",
+        ),
+    ],
+)
+def test_what_may_not_be_read_or_written_is_told_apart(
+    warm: Warm, places: dict[str, Path], tmp_path: Path, closed: str, words: str, line: str
+) -> None:
+    here = {"run": shutil.copytree(places["finished"], tmp_path / "run"), "data": tmp_path / "data"}
+    shutil.copytree(places["cut"], here["data"])
+    (tmp_path / closed).chmod(0o500 if closed == "data" else 0)
+    command = warm.start(*fill(words, here).split(" "), cwd=tmp_path, before=AS_A_USER).wait()
+    (tmp_path / closed).chmod(0o700)  # for pytest, which removes it
+    assert command.status == 1, command.output
+    assert_one_line(command.output, line)
 
 
 @pytest.mark.parametrize(("words", "line"), USAGE)

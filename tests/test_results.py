@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from conftest import TINY
 from cvae.columns import AGAINST, COLUMNS
 from cvae.errors import UserError
 from cvae.published import DOCS, render
@@ -16,6 +17,12 @@ from cvae.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NLL = {"mean": 100.0, "standard_error": 0.25, "monte_carlo_error": 0.004, "mean_of_repeats": 100.5}
+
+
+def test_the_words_of_a_command_are_kept(reference: Callable[..., Path]) -> None:
+    kept = yaml.safe_load((reference() / ".hydra" / "overrides.yaml").read_text())
+    assert kept[: len(TINY)] == list(TINY)
+    assert all(word.startswith("data.root=") for word in kept[len(TINY) :])
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ The command line is trusted, and may admit a package of the user's own.
 """
 
 import json
+import os
+import pickle
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -20,7 +22,7 @@ from cvae.errors import UserError
 from cvae.run import Run
 from cvae.runs import find
 from cvae.training.checks import check_trainer
-from warm import Command
+from warm import Command, Warm
 
 Start = Callable[..., Command]
 Compose = Callable[..., dict[str, Any]]
@@ -257,6 +259,30 @@ def test_a_hostile_config_is_refused_before_anything_is_built(
     monkeypatch.setenv("TARGET", "os.system")
     with pytest.raises(UserError):
         check_trainer(find(str(tmp_path)).config)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--experimental-rerun", "FILE"],
+        ["--experimental-rerun=FILE"],
+        ["--experimental-re=FILE"],
+        ["-m", "--exp", "FILE", "model=vae"],
+    ],
+)
+def test_hydra_may_not_unpickle_a_file(warm: Warm, tmp_path: Path, words: list[str]) -> None:
+    class Attack:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "attacked"),)
+
+    file = tmp_path / "config.pickle"
+    file.write_bytes(pickle.dumps(Attack()))
+    words = [word.replace("FILE", str(file)) for word in words]
+    command = warm.start("cvae.train", *words, cwd=tmp_path).wait()
+    assert command.status == 1
+    (line,) = command.output.splitlines()
+    assert "--experimental-rerun would run code out of the file: give the run's words" in line
+    assert not (tmp_path / "attacked").exists()
 
 
 BOMB = "a: &a [x]\n" + "".join(

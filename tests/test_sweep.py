@@ -47,6 +47,7 @@ def test_a_job_that_fails_leaves_its_line_and_the_others_go_on(
     assert float(rows["3"]["elbo"]) == results(folder / "2")["test/elbo"]
     assert (folder / "sizes.png").is_file()
     assert_hyperparameters(folder / "2", {"model/latent_dim": 3, "objective/beta": 0.5})
+    assert "- model.latent_dim=3\n" in (folder / "2" / ".hydra" / "overrides.yaml").read_text()
 
     before = (folder / "0" / "metrics.json").stat().st_mtime_ns
     command = resume(folder)  # the failed one is tried again, and no other

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,22 @@ from cvae.errors import UserError
 from cvae.files import write_atomically
 
 
-def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+def write_checkpoint(
+    content: Mapping[str, Any], path: Path, before: Callable[[], None] = lambda: None
+) -> None:
     """Write a checkpoint; whatever happens, the file holds the old content or the new.
+
+    Args:
+        content: tensors and plain values.
+        path: of the file.
+        before: as in `write_atomically`.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
-    write_atomically(path, buffer.getbuffer())
+    write_atomically(path, buffer.getbuffer(), before)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What all commands share: how they speak, and how they end."""
 
+import errno
 import gc
 import logging
 import os
@@ -98,9 +99,25 @@ def _message(error: BaseException) -> str:
 
 @_message.register
 def _(error: OSError) -> str:
+    what = error.strerror or str(error)
+    if error.filename:
+        what = f"{error.filename}: {what}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{what}: free some space or choose another folder"
     if not error.filename:
-        return error.strerror or str(error)
-    return f"{error.filename}: {error.strerror}: choose a folder that can be written"
+        return what
+    if isinstance(error, PermissionError) and (closed := _closed(Path(error.filename))):
+        return f"{closed}: {error.strerror}: let this user read it, or choose another folder"
+    return f"{what}: choose a folder that can be written"
+
+
+def _closed(path: Path) -> Path | None:
+    """The file that this user may not read, or the folder above it that keeps it out of sight."""
+    for place in reversed((path, *path.parents)):
+        right = os.R_OK if place == path else os.X_OK
+        if os.path.exists(place) and not os.access(place, right):
+            return place
+    return None
 
 
 @_message.register

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -18,8 +18,15 @@ from cvae.errors import UserError
 _LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
+def write_atomically(
+    path: Path, content: bytes | memoryview, before: Callable[[], None] = lambda: None
+) -> None:
     """Write a file that is there whole or not at all, whoever else writes it, whatever happens.
+
+    Args:
+        path: of the file.
+        content: of the file.
+        before: called when the content is safe on the disk, just before it replaces the old one.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
@@ -31,6 +38,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        before()
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(

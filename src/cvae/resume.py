@@ -77,7 +77,8 @@ def _go_on(run: Run, changed: Run) -> None:
     """Go on as changed; a failure before any weights are written leaves the run as it was."""
     weights = [run.checkpoint(name) for name in ("best", "last")]
     before = [written(path) for path in weights]
-    finals = run.metrics.read_bytes() if run.metrics.is_file() else None
+    tables = (run.metrics, run.folder / "metrics.csv")
+    kept = {path: path.read_bytes() for path in tables if path.is_file()}
     changed.write_config()
     log.info("going on with %s", run.folder)
     try:
@@ -89,8 +90,8 @@ def _go_on(run: Run, changed: Run) -> None:
     except Exception:
         if [written(path) for path in weights] == before:
             run.write_config()
-            if finals is not None:
-                write_atomically(run.metrics, finals)
+            for path, content in kept.items():
+                write_atomically(path, content)
         raise
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cvae.command import MISTAKES, log_mistake, log_to, run_command
 from cvae.errors import Interrupted, UserError
+from cvae.files import write_atomically
 from cvae.run import Run
 from cvae.sweep import Jobs, end_sweep, folder_config, stopped
 from cvae.training.apart import apart
@@ -47,8 +49,19 @@ def train(config: DictConfig, folder: Path) -> None:
     with run.hold():
         log_to(folder)
         if not restarted:
-            run.begin()
+            _begin(run)
         launch(run)
+
+
+def _begin(run: Run) -> None:
+    """Begin a run, and keep the words of its command where Hydra itself would have put them.
+
+    Raises:
+        UserError: as of `Run.begin`.
+    """
+    run.begin()
+    words = OmegaConf.to_yaml(HydraConfig.get().overrides.task)
+    write_atomically(run.folder / ".hydra" / "overrides.yaml", words.encode())
 
 
 def _restarted() -> bool:
@@ -98,7 +111,7 @@ def _begin_or_go_on(config: DictConfig, run: Run) -> None:
     take_gpu(HydraConfig.get().job.num, launcher)
     new = Run(run.folder, folder_config(config))
     if not (run.begun and run.config == new.config):
-        new.begin()
+        _begin(new)
     if not run.metrics.is_file():  # bars of several jobs would write over each other
         launch(new.changed(["trainer.enable_progress_bar=false"]) if run_beside(launcher) else new)
 
@@ -142,8 +155,22 @@ def _check_shared(hydra_config: HydraConf) -> None:
         )
 
 
+def _check_flags() -> None:
+    """Refuse the flag with which Hydra would unpickle a file, and so run whatever is in it.
+
+    Raises:
+        UserError: it is there, in one of the forms that Hydra's own parser takes.
+    """
+    if get_args_parser().parse_args().experimental_rerun is not None:
+        raise UserError(
+            "--experimental-rerun would run code out of the file: give the run's words again, or "
+            "python -m cvae.resume FOLDER"
+        )
+
+
 def compose_and_train() -> None:
     """Hydra's main; what it raises by itself is about the words of the command line."""
+    _check_flags()
     try:
         main()
     except Interrupted as interruption:

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import logging
+import math
 import statistics
 import sys
 from collections.abc import Callable, Mapping
@@ -84,6 +85,18 @@ def ratios(speeds: Speeds) -> dict[str, float]:
     return found
 
 
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse values that make no sense.
+
+    Raises:
+        UserError: one of them is such.
+    """
+    if arguments.rounds < 1:
+        raise UserError(f"--rounds {arguments.rounds}: 1 or more")
+    if not 0 < arguments.seconds < math.inf:
+        raise UserError(f"--seconds {arguments.seconds}: more than 0")
+
+
 def main() -> None:
     """Measure, print a table and a last line for scripts, end with 0 if the wishes held."""
     parser = argparse.ArgumentParser(
@@ -92,6 +105,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each program")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a turn at the floor's speed")
     arguments = parser.parse_args()
+    _check(arguments)
     quieten()
     logging.getLogger().setLevel(logging.ERROR)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -159,4 +159,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} could not be read ({error.strerror})") from error
+        raise UserError(
+            f"{path} could not be read ({error.strerror}): mend it, or name another folder with "
+            "data.root=FOLDER"
+        ) from error

@@ -26,7 +26,7 @@ class CheckpointFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        write_checkpoint(checkpoint, Path(path))
+        write_checkpoint(checkpoint, Path(path), before=storage_options)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -146,12 +146,20 @@ class Checkpoints(Checkpoint):
             )
         for logger in trainer.loggers:
             logger.save()  # or else a kill would lose points that no resumed run makes again
-        if trainer.is_global_zero and not self._forgotten:  # before there are other weights
-            self.run.forget()
-            self._forgotten = True
-        trainer.save_checkpoint(self.run.checkpoint(name), weights_only=False)
+        path = self.run.checkpoint(name)
+        trainer.save_checkpoint(path, weights_only=False, storage_options=self._forget)
         if name == "last":
             self._saved = time.monotonic()
+
+    def _forget(self) -> None:
+        """Remove what was made of the old weights when the new ones are about to replace them.
+
+        Earlier, a save that fails would lose it for nothing; later, a kill would leave it beside
+        weights that it does not belong to.
+        """
+        if not self._forgotten:
+            self.run.forget()
+            self._forgotten = True
 
 
 def _check_keys(content: Mapping[str, Any], keys: tuple[str, ...]) -> None:

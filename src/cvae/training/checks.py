@@ -38,8 +38,7 @@ def check_trainer(config: Config) -> None:
         raise UserError(  # where numbers are summed in float64
             "trainer.accelerator=auto is MPS here, which has no float64: choose trainer=cpu"
         )
-    if options["precision"] == "16-mixed":
-        _check_float16(config["optimizer"], options, gpu and accelerator != "cpu")
+    _check_precision(config["optimizer"], options, gpu and accelerator != "cpu")
     warmup, epochs = config["objective"].get("warmup_epochs") or 0, options["max_epochs"]
     if epochs and 0 < epochs <= warmup:
         log.warning(
@@ -50,13 +49,15 @@ def check_trainer(config: Config) -> None:
         )
 
 
-def _check_float16(optimizer: Mapping[str, Any], options: Mapping[str, Any], gpu: bool) -> None:
-    if not gpu:  # Lightning would train in bfloat16, and say otherwise
+def _check_precision(optimizer: Mapping[str, Any], options: Mapping[str, Any], gpu: bool) -> None:
+    precision = options["precision"]
+    if precision == "16-mixed" and not gpu:  # Lightning would train in bfloat16, and say otherwise
         raise UserError("trainer.precision=16-mixed is for GPUs: give trainer.precision=bf16-mixed")
-    if options["gradient_clip_val"] and optimizer.get("fused"):
-        # it unscales its gradients itself, too late to clip them
+    if precision != "32-true" and options["gradient_clip_val"] and optimizer.get("fused"):
+        # it unscales its gradients itself, too late to clip them; Lightning refuses bfloat16 too
         raise UserError(
-            "trainer.gradient_clip_val with trainer.precision=16-mixed needs optimizer.fused=false"
+            f"trainer.gradient_clip_val with trainer.precision={precision} needs "
+            "optimizer.fused=false"
         )
 
 

@@ -114,8 +114,16 @@ def _mistakes() -> Iterator[None]:
     """Say in one line what Lightning or torch refuse because of the config, folder or machine."""
     try:
         yield
-    except (MisconfigurationException, torch.OutOfMemoryError) as error:
+    except MisconfigurationException as error:
         raise UserError(" ".join(str(error).split())) from error
+    except RuntimeError as error:
+        # on the CPU torch has no class of its own for it
+        if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
+            raise
+        raise UserError(
+            "not enough memory: give a smaller data.batch_size, network or objective.num_samples "
+            f"({' '.join(str(error).split())})"
+        ) from error
 
 
 def _record(run: Run, trainer: Trainer, results: Mapping[str, Any]) -> None:
