@@ -18,12 +18,12 @@ from cvae.densities import (
     GaussianHead,
     Head,
     StandardNormal,
-    Unconditional,
     bounded,
     kl_per_dimension,
     reparameterize,
 )
 from cvae.networks import MLP
+from cvae.wrappers import Unconditional
 
 LEADING = [(), (6,), (3, 6)]
 

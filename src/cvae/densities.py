@@ -1,7 +1,7 @@
 """Conditional densities: modules whose `forward` returns a `torch.distributions.Distribution`.
 
 A density is a network that computes parameters and a head that reads them. Encoder q(z|x,y),
-prior p(z|x) and decoder p(y|x,z) are all built from the classes below.
+prior p(z|x) and decoder p(y|x,z) are all built from the classes below and in `wrappers`.
 """
 
 import math
@@ -162,25 +162,6 @@ class ConditionalDensity(nn.Module):
         return self.head.joint(self.head(*parameters), self.event_ndim, validate_args=False)
 
 
-class Wrapped(nn.Module):
-    """A density that is another one, given less than it is handed."""
-
-    def __init__(self, density: nn.Module) -> None:
-        super().__init__()
-        self.density = density
-
-    def start_at(self, mean: Tensor) -> None:
-        """As the density itself does."""
-        self.density.start_at(mean)  # type: ignore[operator]  # a conditional density
-
-
-class Unconditional(Wrapped):
-    """Handed the condition x, it ignores it: p(· | x, rest) = p(· | rest)."""
-
-    def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
-        return self.density(*rest)
-
-
 class StandardNormal(nn.Module):
     """The fixed prior p(z|x) = N(0, I) over (B, latent_dim), for any condition x of (B, …).
 
@@ -196,43 +177,6 @@ class StandardNormal(nn.Module):
         return Independent(
             Normal(zeros, torch.ones_like(zeros), validate_args=False), 1, validate_args=False
         )
-
-
-class PriorAsPosterior(nn.Module):
-    """q(z|x,y) = p(z|x): what a model has whose z is drawn from its prior in training too."""
-
-    def __init__(self, prior: nn.Module) -> None:
-        super().__init__()
-        self.prior = prior
-
-    def forward(self, x: Tensor, y: Tensor) -> Distribution:
-        return self.prior(x)
-
-
-class WithGuess(nn.Module):
-    """p(· | x, ŷ, rest), where ŷ is the mean of a first guess p(y|x).
-
-    Source: Sohn et al. 2015, the recurrent connection.
-
-    Args:
-        guess: p(y|x), called as guess(x).
-        density: called as density(x, ŷ, …).
-    """
-
-    def __init__(self, guess: nn.Module, density: nn.Module) -> None:
-        super().__init__()
-        self.guess, self.density = guess, density
-
-    def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
-        return self.density(x, self.guess(x).mean, *rest)
-
-
-class WithoutLatent(Wrapped):
-    """p(y|x) as a decoder p(y|x,z): computed once for x (B, …), whatever z (…, B, d) is."""
-
-    def forward(self, x: Tensor, z: Tensor) -> Distribution:
-        density: Distribution = self.density(x)
-        return density.expand(z.shape[:-1])
 
 
 def reparameterize(density: Distribution, noise: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from cvae.densities import Unconditional, WithGuess, kl_per_dimension, reparameterize
+from cvae.densities import kl_per_dimension, reparameterize
+from cvae.wrappers import Unconditional, WithGuess
 
 
 @dataclass(frozen=True)

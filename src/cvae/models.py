@@ -18,20 +18,12 @@ from typing import Protocol
 
 from torch import nn
 
-from cvae.densities import (
-    ConditionalDensity,
-    GaussianHead,
-    Head,
-    PriorAsPosterior,
-    StandardNormal,
-    Unconditional,
-    WithGuess,
-    WithoutLatent,
-)
+from cvae.densities import ConditionalDensity, GaussianHead, Head, StandardNormal
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.networks import Networks, Shape
 from cvae.ranges import Size, Text
+from cvae.wrappers import PriorAsPosterior, Unconditional, WithGuess, WithoutLatent
 
 
 class PriorFactory(Protocol):
