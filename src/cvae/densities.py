@@ -179,6 +179,22 @@ class StandardNormal(nn.Module):
         )
 
 
+def diagonal(density: Distribution) -> Normal:
+    """The Gaussians of z's dimensions, (B, d), of a density that is their product.
+
+    Samples, KL and page are computed from mean and standard deviation, which say all of no other.
+
+    Raises:
+        UserError: the density is another, as one of the user's own may be.
+    """
+    if isinstance(density, Independent) and isinstance(density.base_dist, Normal):
+        return density.base_dist
+    name = type(density).__name__
+    if isinstance(density, Independent):
+        name = f"{name}({type(density.base_dist).__name__})"
+    raise UserError(f"encoder and prior have to be Independent(Normal), and one is {name}")
+
+
 def reparameterize(density: Distribution, noise: Tensor) -> Tensor:
     """z = mean + standard deviation · ε, for standard-normal ε of (…, B, d).
 
@@ -187,14 +203,18 @@ def reparameterize(density: Distribution, noise: Tensor) -> Tensor:
     Args:
         density: a diagonal Gaussian, for which alone this holds.
         noise: ε.
+
+    Raises:
+        UserError: the density is another.
     """
-    assert isinstance(density, Independent)
-    assert isinstance(density.base_dist, Normal)
-    return density.base_dist.loc + density.base_dist.scale * noise
+    gaussian = diagonal(density)
+    return gaussian.loc + gaussian.scale * noise
 
 
 def kl_per_dimension(posterior: Distribution, prior: Distribution) -> Tensor:
-    """KL(q ‖ p) of each latent dimension in closed form: (B, d), nats, never negative."""
-    assert isinstance(posterior, Independent)
-    assert isinstance(prior, Independent)
-    return kl_divergence(posterior.base_dist, prior.base_dist)
+    """KL(q ‖ p) of each latent dimension in closed form: (B, d), nats, never negative.
+
+    Raises:
+        UserError: one of the two is not a diagonal Gaussian.
+    """
+    return kl_divergence(diagonal(posterior), diagonal(prior))

@@ -27,7 +27,7 @@ from cvae.wrappers import PriorAsPosterior, Unconditional, WithGuess, WithoutLat
 
 
 class PriorFactory(Protocol):
-    """Makes p(z|x), once the shapes of what is given and the size of z are known."""
+    """Makes p(z|x), a diagonal Gaussian, from the shapes of what is given and the size of z."""
 
     def __call__(self, given: list[Shape], latent_dim: int, networks: Networks) -> nn.Module: ...
 
