@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from math import prod
 from typing import NamedTuple
@@ -7,7 +8,14 @@ import pytest
 import torch
 from scipy import special, stats
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    Laplace,
+    MixtureSameFamily,
+    Normal,
+)
 
 from cvae.densities import (
     MAX_SCALE,
@@ -18,12 +26,14 @@ from cvae.densities import (
     GaussianHead,
     Head,
     StandardNormal,
-    Unconditional,
     bounded,
+    diagonal,
     kl_per_dimension,
     reparameterize,
 )
+from cvae.errors import UserError
 from cvae.networks import MLP
+from cvae.wrappers import Unconditional
 
 LEADING = [(), (6,), (3, 6)]
 
@@ -223,14 +233,14 @@ def test_learned_scale_stays_between_its_limits_for_extreme_outputs_of_a_network
     torch.testing.assert_close(pixels[[0, 2]], torch.tensor([0.1, 1.0]), rtol=1e-5, atol=0)
 
 
-def diagonal(mean: Tensor, scale: Tensor) -> Independent:
+def gaussian(mean: Tensor, scale: Tensor) -> Independent:
     return Independent(Normal(mean, scale), 1)
 
 
 def random_diagonal(*shape: int, spread: float, seed: int) -> Independent:
     generator = torch.Generator().manual_seed(seed)
     mean, raw = torch.randn(2, *shape, generator=generator)
-    return diagonal(mean, (spread * raw).clamp(-7, 7).exp())
+    return gaussian(mean, (spread * raw).clamp(-7, 7).exp())
 
 
 def test_kl_is_the_closed_formula() -> None:
@@ -256,10 +266,10 @@ def test_kl_is_the_mean_log_ratio() -> None:
 
 def test_kl_is_zero_for_equal_densities_and_only_for_them() -> None:
     q = random_diagonal(50, 4, spread=3, seed=4)
-    assert (kl_per_dimension(q, diagonal(q.mean.clone(), q.stddev.clone())) == 0).all()
+    assert (kl_per_dimension(q, gaussian(q.mean.clone(), q.stddev.clone())) == 0).all()
     # float32's square of a relative change below 1e-3 is lost against 1
-    assert (kl_per_dimension(q, diagonal(q.mean, q.stddev * 1.01)) > 0).all()
-    assert (kl_per_dimension(q, diagonal(q.mean + 0.1 * q.stddev, q.stddev)) > 0).all()
+    assert (kl_per_dimension(q, gaussian(q.mean, q.stddev * 1.01)) > 0).all()
+    assert (kl_per_dimension(q, gaussian(q.mean + 0.1 * q.stddev, q.stddev)) > 0).all()
 
 
 @pytest.mark.parametrize("spread", [1.0, 20.0], ids=["usual", "at the limits"])
@@ -274,7 +284,7 @@ def test_kl_of_nearly_equal_densities_is_never_negative() -> None:
     q = random_diagonal(50000, 4, spread=1, seed=7)
     torch.manual_seed(8)
     closeness = 10 ** torch.empty_like(q.mean).uniform_(-8, -2)
-    p = diagonal(
+    p = gaussian(
         q.mean + q.stddev * closeness * torch.randn_like(q.mean),
         q.stddev * (1 + closeness * torch.randn_like(q.mean)),
     )
@@ -285,11 +295,33 @@ def test_reparameterize_scales_and_shifts_the_noise_and_passes_gradients() -> No
     mean = torch.tensor([[1.0, -2.0]], requires_grad=True)
     scale = torch.tensor([[0.5, 3.0]], requires_grad=True)
     noise = torch.tensor([[[1.0, 1.0]], [[-2.0, 0.0]]])
-    z = reparameterize(diagonal(mean, scale), noise)
+    z = reparameterize(gaussian(mean, scale), noise)
     torch.testing.assert_close(z.detach(), torch.tensor([[[1.5, 1.0]], [[0.0, -2.0]]]))
     z.sum().backward()
     torch.testing.assert_close(mean.grad, torch.tensor([[2.0, 2.0]]))
     torch.testing.assert_close(scale.grad, torch.tensor([[-1.0, 1.0]]))
+
+
+ZEROS, ONES = torch.zeros(4, 2, 3), torch.ones(4, 2, 3)
+NO_PRODUCTS_OF_GAUSSIANS = {
+    "Independent(Laplace)": Independent(Laplace(ZEROS, ONES), 1),
+    "MixtureSameFamily": MixtureSameFamily(Categorical(ONES[..., 0]), gaussian(ZEROS, ONES)),
+    "Normal": Normal(ZEROS, ONES),  # whose log_prob is not summed over z
+}
+
+
+@pytest.mark.parametrize("name", NO_PRODUCTS_OF_GAUSSIANS)
+def test_what_is_no_product_of_gaussians_is_refused_by_name(name: str) -> None:
+    density, right = NO_PRODUCTS_OF_GAUSSIANS[name], gaussian(ZEROS, ONES)
+    assert diagonal(right) is right.base_dist
+    said = re.escape(f"have to be Independent(Normal), and one is {name}") + "$"
+    for use in (
+        lambda: reparameterize(density, ZEROS),
+        lambda: kl_per_dimension(density, right),
+        lambda: kl_per_dimension(right, density),
+    ):
+        with pytest.raises(UserError, match=said):
+            use()
 
 
 @every_case

@@ -12,7 +12,8 @@ from cvae.data.source import MNIST
 from cvae.densities import BernoulliHead, StandardNormal
 from cvae.errors import UserError
 from cvae.evaluation import evidence as evidence_module
-from cvae.evaluation.evidence import REPEATS, Evidence, Weigh, estimate, from_posterior, from_prior
+from cvae.evaluation.evidence import REPEATS, Weigh, estimate, from_posterior, from_prior
+from cvae.evaluation.nll import Evidence
 from cvae.model import ConditionalVAE
 from cvae.models import conditional_vae, learned_prior
 from cvae.networks import MLP

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Laplace
 
 import cvae
 from cvae.data.source import MNIST, FashionMNIST
@@ -108,12 +109,18 @@ def _weights_of_pages(model: ConditionalVAE) -> list[torch.Tensor]:
     return [first.weights[1], *(layer.weight for layer in layers)]
 
 
+class Pointed(nn.Module):
+    def forward(self, x: Tensor) -> Distribution:
+        return Independent(Laplace(torch.zeros(len(x), 5), torch.ones(len(x), 5)), 1)
+
+
 REFUSED: dict[str, tuple[Callable[[], ConditionalVAE], Any, Any, str]] = {
     "clothes": (composed, LABEL, FashionMNIST(), "asks for digits"),
     "quadrants": (lambda: composed(view=QUADRANTS), QUADRANTS, MNIST(), "asks for digits"),
     "vae": (lambda: composed(vae, prior=fixed_prior), LABEL, MNIST(), "ignores the condition"),
     "no z": (lambda: composed(deterministic, prior=fixed_prior), LABEL, MNIST(), "has no z"),
     "convolutions": (GRAPHS["convolutions"], LABEL, MNIST(), "train with network=mlp"),
+    "Laplace": (lambda: composed(prior=lambda *_: Pointed()), LABEL, MNIST(), "Independent.Normal"),
 }
 
 

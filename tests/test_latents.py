@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Laplace, Normal, kl_divergence
 
+from cvae.errors import UserError
 from cvae.evaluation.latents import DRAWN, Latents, latents
 from cvae.model import ConditionalVAE
 
@@ -99,3 +100,19 @@ def test_posterior_and_prior_are_read_for_every_example_in_order() -> None:
     torch.testing.assert_close(found.prior_mean, x)
     assert (found.prior_scale == 2).all()
     assert (found.posterior_scale == 2).all()
+
+
+class _Pointed(nn.Module):
+    """A Laplace density, which has a mean and a standard deviation too."""
+
+    def forward(self, *given: Tensor) -> Distribution:
+        return Independent(Laplace(given[0], torch.ones_like(given[0])), 1)
+
+
+@pytest.mark.parametrize("pair", [(_Shift(), _Pointed()), (_Pointed(), _Shift())], ids=["p", "q"])
+def test_no_density_is_taken_for_the_gaussian_of_its_mean_and_scale(
+    pair: tuple[nn.Module, nn.Module],
+) -> None:
+    x = torch.zeros(5, 1)
+    with pytest.raises(UserError, match="one is Independent\\(Laplace\\)"):
+        latents(ConditionalVAE(*pair, nn.Identity(), 1), x, x)

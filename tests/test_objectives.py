@@ -5,11 +5,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from cvae.densities import BernoulliHead, PriorAsPosterior, StandardNormal
+from cvae.densities import BernoulliHead, StandardNormal
 from cvae.model import ConditionalVAE
 from cvae.models import conditional_vae, learned_prior
 from cvae.networks import MLP
 from cvae.objectives import TERMS, BetaElbo, Hybrid, Iwae, Objective
+from cvae.wrappers import PriorAsPosterior
 from linear_gaussian import D as LATENT
 from linear_gaussian import (
     LinearDecoder,

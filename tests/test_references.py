@@ -15,7 +15,7 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal
 from ambiguous import OFTEN, SIDE, squares
 from cvae.data.examples import Examples
 from cvae.data.views import Segmentation
-from cvae.densities import PriorAsPosterior, StandardNormal
+from cvae.densities import StandardNormal
 from cvae.errors import UserError
 from cvae.evaluation.data import split_of
 from cvae.evaluation.references import NUM_SAMPLES, against_references
@@ -25,6 +25,7 @@ from cvae.pictures.grid import samples
 from cvae.pictures.subject import Subject
 from cvae.run import Run
 from cvae.training.fit import fit
+from cvae.wrappers import PriorAsPosterior
 from warm import Warm
 
 NAMES = ["annotator 1", "annotator 2"]

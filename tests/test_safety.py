@@ -38,7 +38,7 @@ import subprocess
 
 import torch
 from torch import nn
-from torch.distributions import Bernoulli, Independent, Normal
+from torch.distributions import Bernoulli, Independent, Laplace, Normal
 
 from cvae.densities import Head
 from cvae.ranges import Positive
@@ -51,6 +51,11 @@ class WidePrior(nn.Module):
     def forward(self, x):
         mean = torch.zeros(len(x), self.latent_dim, device=x.device)
         return Independent(Normal(mean, self.scale * torch.ones_like(mean)), 1)
+
+class PointedPrior(WidePrior):
+    def forward(self, x):
+        gaussian = super().forward(x)
+        return Independent(Laplace(gaussian.mean, gaussian.stddev), 1)
 
 class HotHead(Head):
     num_parameters = 1
@@ -123,6 +128,17 @@ def test_a_package_of_ones_own_trains_and_resumes_only_where_the_command_line_ad
     resumed = resume(folder, "trainer.max_epochs=2", "--allow", "my_package", **package)
     assert resumed.status == 0, resumed.output
     assert json.loads((folder / "metrics.json").read_text())["epochs"] == 2
+
+
+def test_a_prior_of_ones_own_that_is_no_gaussian_ends_the_run_with_one_line(
+    begin: Start, package: dict[str, str], tmp_path: Path
+) -> None:
+    words = ("prior._target_=my_package.parts.PointedPrior", "allow=my_package")
+    command = begin(tmp_path / "run", *words, **package).wait()
+    assert command.status == 1
+    (line,) = [line for line in command.output.splitlines() if "[ERROR]" in line]
+    assert line.endswith("have to be Independent(Normal), and one is Independent(Laplace)")
+    assert "Traceback" not in command.output
 
 
 def test_values_are_checked_in_a_package_of_ones_own(

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from cvae.allowed import allow
 from cvae.command import run_command
 from cvae.comparison.curves import draw
 from cvae.comparison.groups import Comparison
@@ -15,6 +14,7 @@ from cvae.comparison.table import as_csv, averages, table, title
 from cvae.comparison.table import runs as table_of_runs
 from cvae.errors import UserError
 from cvae.files import write_atomically
+from cvae.finished import read
 from cvae.jobs import failures, is_refused
 from cvae.runs import OUTPUTS, find_all
 
@@ -113,10 +113,7 @@ def main() -> None:
         help="for comparison.md, .csv and .png; if not given, the folder with the runs, "
         "or a new one below outputs/comparisons",
     )
-    parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
-    arguments = parser.parse_args()
-    if arguments.allow:
-        allow(arguments.allow)
+    arguments = read(parser)
     keys = [key.strip() for key in arguments.group_by.split(",") if key.strip()]
     out = arguments.out or _default_out(arguments.folders)
     print(compare(arguments.folders, keys, out))

@@ -1,7 +1,7 @@
 """Conditional densities: modules whose `forward` returns a `torch.distributions.Distribution`.
 
 A density is a network that computes parameters and a head that reads them. Encoder q(z|x,y),
-prior p(z|x) and decoder p(y|x,z) are all built from the classes below.
+prior p(z|x) and decoder p(y|x,z) are all built from the classes below and in `wrappers`.
 """
 
 import math
@@ -162,25 +162,6 @@ class ConditionalDensity(nn.Module):
         return self.head.joint(self.head(*parameters), self.event_ndim, validate_args=False)
 
 
-class Wrapped(nn.Module):
-    """A density that is another one, given less than it is handed."""
-
-    def __init__(self, density: nn.Module) -> None:
-        super().__init__()
-        self.density = density
-
-    def start_at(self, mean: Tensor) -> None:
-        """As the density itself does."""
-        self.density.start_at(mean)  # type: ignore[operator]  # a conditional density
-
-
-class Unconditional(Wrapped):
-    """Handed the condition x, it ignores it: p(· | x, rest) = p(· | rest)."""
-
-    def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
-        return self.density(*rest)
-
-
 class StandardNormal(nn.Module):
     """The fixed prior p(z|x) = N(0, I) over (B, latent_dim), for any condition x of (B, …).
 
@@ -198,41 +179,20 @@ class StandardNormal(nn.Module):
         )
 
 
-class PriorAsPosterior(nn.Module):
-    """q(z|x,y) = p(z|x): what a model has whose z is drawn from its prior in training too."""
+def diagonal(density: Distribution) -> Normal:
+    """The Gaussians of z's dimensions, (B, d), of a density that is their product.
 
-    def __init__(self, prior: nn.Module) -> None:
-        super().__init__()
-        self.prior = prior
+    Samples, KL and page are computed from mean and standard deviation, which say all of no other.
 
-    def forward(self, x: Tensor, y: Tensor) -> Distribution:
-        return self.prior(x)
-
-
-class WithGuess(nn.Module):
-    """p(· | x, ŷ, rest), where ŷ is the mean of a first guess p(y|x).
-
-    Source: Sohn et al. 2015, the recurrent connection.
-
-    Args:
-        guess: p(y|x), called as guess(x).
-        density: called as density(x, ŷ, …).
+    Raises:
+        UserError: the density is another, as one of the user's own may be.
     """
-
-    def __init__(self, guess: nn.Module, density: nn.Module) -> None:
-        super().__init__()
-        self.guess, self.density = guess, density
-
-    def forward(self, x: Tensor, *rest: Tensor) -> Distribution:
-        return self.density(x, self.guess(x).mean, *rest)
-
-
-class WithoutLatent(Wrapped):
-    """p(y|x) as a decoder p(y|x,z): computed once for x (B, …), whatever z (…, B, d) is."""
-
-    def forward(self, x: Tensor, z: Tensor) -> Distribution:
-        density: Distribution = self.density(x)
-        return density.expand(z.shape[:-1])
+    if isinstance(density, Independent) and isinstance(density.base_dist, Normal):
+        return density.base_dist
+    name = type(density).__name__
+    if isinstance(density, Independent):
+        name = f"{name}({type(density.base_dist).__name__})"
+    raise UserError(f"encoder and prior have to be Independent(Normal), and one is {name}")
 
 
 def reparameterize(density: Distribution, noise: Tensor) -> Tensor:
@@ -243,14 +203,18 @@ def reparameterize(density: Distribution, noise: Tensor) -> Tensor:
     Args:
         density: a diagonal Gaussian, for which alone this holds.
         noise: ε.
+
+    Raises:
+        UserError: the density is another.
     """
-    assert isinstance(density, Independent)
-    assert isinstance(density.base_dist, Normal)
-    return density.base_dist.loc + density.base_dist.scale * noise
+    gaussian = diagonal(density)
+    return gaussian.loc + gaussian.scale * noise
 
 
 def kl_per_dimension(posterior: Distribution, prior: Distribution) -> Tensor:
-    """KL(q ‖ p) of each latent dimension in closed form: (B, d), nats, never negative."""
-    assert isinstance(posterior, Independent)
-    assert isinstance(prior, Independent)
-    return kl_divergence(posterior.base_dist, prior.base_dist)
+    """KL(q ‖ p) of each latent dimension in closed form: (B, d), nats, never negative.
+
+    Raises:
+        UserError: one of the two is not a diagonal Gaussian.
+    """
+    return kl_divergence(diagonal(posterior), diagonal(prior))

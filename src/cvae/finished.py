@@ -48,13 +48,12 @@ def with_split(parser: argparse.ArgumentParser) -> None:
 
 
 def with_data(parser: argparse.ArgumentParser) -> None:
-    """Add what every command needs to find a run's data and classes again."""
+    """Add what a command needs to find a run's data again."""
     parser.add_argument(
         "--data-root",
         metavar="PATH",
         help="the folder of the data's files, if it is not where the run had it",
     )
-    parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
 
 
 def seed(text: str) -> int:
@@ -69,11 +68,12 @@ def seed(text: str) -> int:
 
 
 def read(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Read the command line, and admit the package that it allows.
+    """Read the command line, and admit the package that its `--allow` names.
 
     Raises:
         UserError: there is no such package.
     """
+    parser.add_argument("--allow", metavar="PACKAGE", help="your own package that a config names")
     arguments = parser.parse_args()
     if arguments.allow:
         allow(arguments.allow)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from cvae.densities import Unconditional, WithGuess, kl_per_dimension, reparameterize
+from cvae.densities import kl_per_dimension, reparameterize
+from cvae.wrappers import Unconditional, WithGuess
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class Elbo:
         Source: Burda et al. 2016, arXiv:1509.00519, eq. 8, with the model's own prior.
         """
         return self.log_likelihood + self.prior.log_prob(self.z) - self.posterior.log_prob(self.z)
+
+    @property
+    def importance_bound(self) -> Tensor:
+        """log 1/K Σ_k w_k for z of (K, B, d), (B,), nats.
+
+        A lower bound of log p(y|x) in expectation, that rises with K to it.
+        Source: Burda et al. 2016, arXiv:1509.00519, eq. 8.
+        """
+        return self.log_weights.logsumexp(0) - math.log(len(self.z))
 
 
 class ConditionalVAE(nn.Module):
@@ -102,17 +112,14 @@ class ConditionalVAE(nn.Module):
         )
 
     def log_evidence(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
-        """log p(y|x) ≈ log 1/K Σ_k w_k by importance sampling from q, (B,), nats.
-
-        A lower bound in expectation that rises with K to log p(y|x).
+        """log p(y|x) by importance sampling from q, (B,), nats: `Elbo.importance_bound`.
 
         Args:
             x: the condition, (B, …).
             y: what is modelled, (B, …).
             noise: standard-normal ε, (K, B, d).
         """
-        log_weights = self.elbo(x, y, noise).log_weights
-        return log_weights.logsumexp(0) - math.log(len(noise))
+        return self.elbo(x, y, noise).importance_bound
 
     def sample(self, x: Tensor, noise: Tensor | None = None) -> Distribution:
         """p(y|x,z) for z from the prior p(z|x): its mean is the picture that is usually shown.

@@ -18,24 +18,16 @@ from typing import Protocol
 
 from torch import nn
 
-from cvae.densities import (
-    ConditionalDensity,
-    GaussianHead,
-    Head,
-    PriorAsPosterior,
-    StandardNormal,
-    Unconditional,
-    WithGuess,
-    WithoutLatent,
-)
+from cvae.densities import ConditionalDensity, GaussianHead, Head, StandardNormal
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.networks import Networks, Shape
 from cvae.ranges import Size, Text
+from cvae.wrappers import PriorAsPosterior, Unconditional, WithGuess, WithoutLatent
 
 
 class PriorFactory(Protocol):
-    """Makes p(z|x), once the shapes of what is given and the size of z are known."""
+    """Makes p(z|x), a diagonal Gaussian, from the shapes of what is given and the size of z."""
 
     def __call__(self, given: list[Shape], latent_dim: int, networks: Networks) -> nn.Module: ...
 

@@ -1,6 +1,5 @@
 """What training minimises: a number an example, made from the model's own terms."""
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -146,7 +145,7 @@ class Iwae:
     ) -> Terms:
         """The terms of a batch, `iwae` the bound; arguments as in `BetaElbo`."""
         elbo = model.elbo(x, y, noise[: self.samples_at(epoch)])
-        bound = elbo.log_weights.logsumexp(0) - math.log(len(elbo.z))
+        bound = elbo.importance_bound
         return Terms(loss=-bound, elbo=elbo, own={"iwae": bound})
 
 

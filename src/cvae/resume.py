@@ -5,10 +5,10 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from cvae.allowed import allow
 from cvae.command import log_to, run_command
 from cvae.errors import Interrupted, UserError
 from cvae.files import write_atomically, written
+from cvae.finished import read
 from cvae.jobs import failures, is_sweep, jobs
 from cvae.run import Run
 from cvae.runs import find
@@ -109,10 +109,7 @@ def main() -> None:
         metavar="trainer.KEY=VALUE",
         help="for example trainer.max_epochs=40 or trainer.accelerator=gpu",
     )
-    parser.add_argument("--allow", metavar="PACKAGE", help="your own package that the config names")
-    arguments = parser.parse_args()
-    if arguments.allow:
-        allow(arguments.allow)
+    arguments = read(parser)
     if is_sweep(arguments.folder):
         resume_sweep(Path(arguments.folder), arguments.changes)
     else:

@@ -5,7 +5,6 @@ noise and ends with a fused Adam. Each contender returns the seconds that its st
 """
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
 from pathlib import Path
@@ -23,6 +22,7 @@ from cvae.data.pixels import binarize, uniform_bytes
 from cvae.data.source import MNIST
 from cvae.data.views import Label
 from cvae.densities import BernoulliHead
+from cvae.evaluation.products import now
 from cvae.model import ConditionalVAE
 from cvae.models import fixed_prior, vae
 from cvae.networks import MLP
@@ -80,7 +80,7 @@ def _loop(objective: Evaluate, batch_size: int, steps: int, device: torch.device
     model, view = _model().to(device), Label()
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
     draws = torch.Generator(device).manual_seed(0)
-    started = _now(device)
+    started = now(device)
     for order in islice(_orders(len(images), batch_size), steps):
         index = order.to(device)
         pixels = binarize(images[index], uniform_bytes((batch_size, 28, 28), draws))
@@ -90,7 +90,7 @@ def _loop(objective: Evaluate, batch_size: int, steps: int, device: torch.device
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return _now(device) - started
+    return now(device) - started
 
 
 def usual(batch_size: int, steps: int, device: torch.device) -> float:
@@ -132,10 +132,10 @@ class Usual(LightningModule):
         return torch.optim.Adam(self.parameters(), lr=RATE, fused=True)
 
     def on_train_start(self) -> None:
-        self.started = _now(self.device)
+        self.started = now(self.device)
 
     def on_train_end(self) -> None:
-        self.seconds = _now(self.device) - self.started
+        self.seconds = now(self.device) - self.started
 
 
 def floor(batch_size: int, steps: int, device: torch.device) -> float:
@@ -146,14 +146,14 @@ def floor(batch_size: int, steps: int, device: torch.device) -> float:
         weight = torch.randn(outputs, inputs, device=device)
         given, result = (torch.randn(batch_size, size, device=device) for size in (inputs, outputs))
         layers.append((given, weight, result, torch.empty_like(weight), torch.empty_like(given)))
-    started = _now(device)
+    started = now(device)
     for _ in range(steps):
         for position, (given, weight, result, grad_weight, grad_given) in enumerate(layers):
             torch.mm(given, weight.t(), out=result)
             torch.mm(result.t(), given, out=grad_weight)
             if position > 0:  # the pixels need no gradient
                 torch.mm(result, weight, out=grad_given)
-    return _now(device) - started
+    return now(device) - started
 
 
 def _model() -> ConditionalVAE:
@@ -168,10 +168,3 @@ def _orders(size: int, batch_size: int) -> Iterator[Tensor]:
 
 def _accelerator(device: torch.device) -> str:
     return "gpu" if device.type == "cuda" else "cpu"
-
-
-def _now(device: torch.device) -> float:
-    """The clock once the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()

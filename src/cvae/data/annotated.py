@@ -86,7 +86,7 @@ class AnnotatedData(InMemory):
         self.of_shown = shown
 
     def examples(self, split: str) -> Examples:
-        """All of train, val or test, in memory, with the annotators who answer there."""
+        """All of val or test, in memory, with the annotators who answer there."""
         *tensors, _ = self.datasets[split].tensors
         _, references, _, answers = tensors
         return Examples(*self.see(tensors), answers, self.names, references.unsqueeze(2))

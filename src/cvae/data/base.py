@@ -65,7 +65,7 @@ class InMemory(LightningDataModule, ABC):
 
     @abstractmethod
     def examples(self, split: str) -> Examples:
-        """All of train, val or test, in memory, as validation and test see it."""
+        """All of val or test, in memory, as it is seen there; train has draws of each step."""
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -74,7 +74,7 @@ class ImageData(InMemory):
         self.record = arrays.record
 
     def examples(self, split: str) -> Examples:
-        """All of train, val or test, in memory, with the pixels that validation and test see."""
+        """All of val or test, in memory, with the pixels that are seen there."""
         images, labels, _ = self.datasets[split].tensors
         return Examples(*self.view(images, labels), labels.long())
 

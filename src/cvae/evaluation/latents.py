@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from cvae.densities import kl_per_dimension
+from cvae.densities import diagonal, kl_per_dimension
 from cvae.memory import at_once
 from cvae.metrics import ACTIVE_UNIT, mean_and_error
 from cvae.model import ConditionalVAE
@@ -103,11 +103,14 @@ def latents(model: ConditionalVAE, x: Tensor, y: Tensor) -> Latents:
         model: the composition, on the device of x and y.
         x: the condition, (N, …).
         y: what is modelled, (N, …).
+
+    Raises:
+        UserError: one of the two is not a diagonal Gaussian.
     """
     parts = []
     size = at_once(BATCH, y[0].numel())
     for some_x, some_y in zip(x.split(size), y.split(size), strict=True):
-        posterior, prior = model.encoder(some_x, some_y), model.prior(some_x)
+        posterior, prior = diagonal(model.encoder(some_x, some_y)), diagonal(model.prior(some_x))
         numbers = (posterior.mean, posterior.stddev, prior.mean, prior.stddev)
         parts.append([number.cpu() for number in numbers])
     return Latents(*(torch.cat(part) for part in zip(*parts, strict=True)))

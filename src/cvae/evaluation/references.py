@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cvae.densities import PriorAsPosterior, reparameterize
+from cvae.densities import reparameterize
 from cvae.memory import at_once
 from cvae.metrics import Moments
 from cvae.model import ConditionalVAE
@@ -20,6 +20,7 @@ from cvae.spread import (
     oracle,
 )
 from cvae.styles import STYLE_IOU, StyleFrequencies, StyleRecall
+from cvae.wrappers import PriorAsPosterior
 
 NUM_SAMPLES = 16  # of each input, as Kohl et al. 2018 have
 BATCH = 100  # inputs of 28×28

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
 from torch.nn import functional as F
 
 from cvae.continuous_bernoulli import ContinuousBernoulli
@@ -18,6 +17,7 @@ from cvae.densities import (
     ConditionalDensity,
     ContinuousBernoulliHead,
     GaussianHead,
+    diagonal,
 )
 from cvae.errors import UserError
 from cvae.exporting.quantization import Quantized
@@ -115,12 +115,10 @@ def digit_model(model: ConditionalVAE, view: View, source: Source) -> DigitModel
     layers = [Layer(Quantized.of(of_z), F.linear(digits, of_x, network.first.bias))]
     layers += [_layer(layer) for layer in between if isinstance(layer, nn.Linear)]
     layers.append(_layer(last, rows=prod(view.y_shape)))
-    prior = model.prior(digits)
-    if not (isinstance(prior, Independent) and isinstance(prior.base_dist, Normal)):
-        raise UserError("the page draws z from a Gaussian, and the prior of this run is none")
+    prior = diagonal(model.prior(digits))
     return DigitModel(
-        prior.base_dist.loc,
-        prior.base_dist.scale,
+        prior.loc,
+        prior.scale,
         tuple(layers),
         _known(ACTIVATIONS, between[0]),
         _known(MEANS, decoder.head),

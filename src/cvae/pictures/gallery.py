@@ -7,13 +7,13 @@ import torch
 from matplotlib.figure import Figure
 
 from cvae.data.views import is_picture
-from cvae.densities import PriorAsPosterior
 from cvae.pictures.annotators import plot_styles, whose
 from cvae.pictures.grid import reconstructions, samples
 from cvae.pictures.paths import condition_paths, interpolations, manifold, traversals
 from cvae.pictures.plots import plot_aggregate, plot_kl, plot_posterior_means
 from cvae.pictures.style import draw, png
 from cvae.pictures.subject import Subject
+from cvae.wrappers import PriorAsPosterior
 
 
 class Need(NamedTuple):

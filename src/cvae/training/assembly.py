@@ -8,7 +8,6 @@ from torch.optim import Optimizer
 
 from cvae.build import build
 from cvae.config import Config
-from cvae.densities import WithoutLatent
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.objectives import Objective
@@ -19,6 +18,7 @@ from cvae.training.checkpoints import CheckpointFiles
 from cvae.training.module import Training
 from cvae.training.recorder import Recorder
 from cvae.training.schedules import Schedule
+from cvae.wrappers import WithoutLatent
 
 
 def make_trainer(run: Run, recorder: Recorder, step: int | None) -> Trainer:
