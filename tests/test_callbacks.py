@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from cvae.build import build
+from cvae.data.module import ImageData
 from cvae.errors import UserError
 from cvae.run import Run
+from cvae.training.callbacks import Pictures
 from cvae.training.fit import fit
 
 Train = Callable[..., dict[str, Any]]
@@ -46,6 +49,13 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_the_size_of_a_batch_can_be_left_to_the_data(
+    trained: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageData.__init__, "__defaults__", (50, "standard", 0, None))
+    assert trained("~data.batch_size")["steps"] == 5
+
+
 def test_early_stopping_stops_what_does_not_improve(trained: Train) -> None:
     assert trained(*PATIENT, *FROZEN, "trainer.max_epochs=9")["epochs"] == 2
 
@@ -66,6 +76,21 @@ def test_an_epoch_without_validation_has_an_empty_place_in_its_row(
     results = trained("trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2")
     assert [bool(row["val/elbo"]) for row in rows(tmp_path)] == [False, True, False, True]
     assert results["best_epoch"] in (2, 4)
+
+
+def test_what_another_callback_logs_of_validation_has_a_column(
+    trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def log_in_the_second_epoch(self: Pictures, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == 1:
+            self.log("val/mine", 7.0)
+
+    monkeypatch.setattr(Pictures, "on_validation_epoch_end", log_in_the_second_epoch)
+    trained("trainer.max_epochs=2")
+    first, second = rows(tmp_path)
+    assert [first["val/mine"], second["val/mine"]] == ["", "7.0"]
+    names = [name for name in second if name.endswith(("step", "elbo", "mine"))]
+    assert names == ["step", "train/elbo", "val/elbo", "val/mine"]
 
 
 def test_without_validation_the_best_weights_are_the_last(trained: Train, tmp_path: Path) -> None:
