@@ -1,14 +1,21 @@
 """The benchmark runs, and its last line can be read by a script."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from cvae.benchmark import contenders
 from cvae.benchmark.__main__ import WISHES, ratios
+from cvae.data.views import Label
+from cvae.model import ConditionalVAE
+from cvae.objectives import BetaElbo
+from cvae.run import Run
 from warm import Warm
 
 CPU = torch.device("cpu")
@@ -22,8 +29,9 @@ def test_the_last_line_holds_the_ratios_and_the_status_says_whether_wishes_held(
     word, _, found = result.stdout.splitlines()[-1].partition(" ")
     content = json.loads(found)
     assert word == "ratios"
-    assert content["128"].keys() == WISHES.keys()
-    held = all(content["128"][name] >= least for name, least in WISHES.items())
+    compiler = shutil.which(os.environ.get("CXX", "g++"))  # the one that torch would call
+    assert content["128"].keys() == WISHES.keys() - (set() if compiler else {"compiled/bare"})
+    held = all(ratio >= WISHES[name] for name, ratio in content["128"].items())
     assert content["held"] is held is (result.returncode == 0)
 
 
@@ -47,6 +55,26 @@ def test_numbers_that_make_no_sense_are_refused(warm: Warm, words: list[str], li
 def test_ratios_are_medians_over_the_rounds() -> None:
     speeds = {"cvae": [1.0, 2.0, 9.0], "bare": [2.0, 2.0, 3.0], "usual": [1.0, 1.0, 1.0]}
     assert ratios(speeds) == {"cvae/bare": 1.0, "cvae/usual": 2.0}
+
+
+def test_the_trainer_does_the_arithmetic_of_the_plain_loop(tmp_path: Path) -> None:
+    config = contenders.config(8, 1, CPU)
+    run = Run(tmp_path, config)
+    ours, theirs = run.build_model(), contenders.nets()
+    assert shapes(ours) == shapes(theirs)
+    # densities, heads, activations
+    assert [type(part) for part in ours.modules()] == [type(part) for part in theirs.modules()]
+    optimizer = run.part(torch.optim.Adam, "optimizer", params=ours.parameters())
+    assert optimizer.defaults == contenders.adam(theirs).defaults
+    assert optimizer.defaults["fused"]
+    assert vars(run.part(BetaElbo, "objective")) == vars(BetaElbo())
+    assert isinstance(run.view, Label)
+    assert config["data"]["binarize"] == "dynamic"
+    assert (config["compile"], config["trainer"]["precision"]) == (False, "32-true")
+
+
+def shapes(model: ConditionalVAE) -> dict[str, torch.Size]:
+    return {name: weights.shape for name, weights in model.state_dict().items()}
 
 
 def test_the_floor_counts_the_products_of_the_nets() -> None:

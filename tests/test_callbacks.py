@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from cvae.build import build
+from cvae.data.module import ImageData
 from cvae.errors import UserError
+from cvae.objectives import BetaElbo, Terms
 from cvae.run import Run
+from cvae.training.callbacks import Pictures
 from cvae.training.fit import fit
 
 Train = Callable[..., dict[str, Any]]
+NUMBER = r"-?\d[\d.]*(e-?\d+)?"
 FROZEN = ("optimizer.lr=0.0", "schedule=constant")  # nothing ever improves
 CONSTANT = {"_target_": "cvae.training.schedules.Constant"}
 PATIENT = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1")
@@ -46,6 +51,13 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_the_size_of_a_batch_can_be_left_to_the_data(
+    trained: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageData.__init__, "__defaults__", (50, "standard", 0, None))
+    assert trained("~data.batch_size")["steps"] == 5
+
+
 def test_early_stopping_stops_what_does_not_improve(trained: Train) -> None:
     assert trained(*PATIENT, *FROZEN, "trainer.max_epochs=9")["epochs"] == 2
 
@@ -66,6 +78,21 @@ def test_an_epoch_without_validation_has_an_empty_place_in_its_row(
     results = trained("trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2")
     assert [bool(row["val/elbo"]) for row in rows(tmp_path)] == [False, True, False, True]
     assert results["best_epoch"] in (2, 4)
+
+
+def test_what_another_callback_logs_of_validation_has_a_column(
+    trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def log_in_the_second_epoch(self: Pictures, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == 1:
+            self.log("val/mine", 7.0)
+
+    monkeypatch.setattr(Pictures, "on_validation_epoch_end", log_in_the_second_epoch)
+    trained("trainer.max_epochs=2")
+    first, second = rows(tmp_path)
+    assert [first["val/mine"], second["val/mine"]] == ["", "7.0"]
+    names = [name for name in second if name.endswith(("step", "elbo", "mine"))]
+    assert names == ["step", "train/elbo", "val/elbo", "val/mine"]
 
 
 def test_without_validation_the_best_weights_are_the_last(trained: Train, tmp_path: Path) -> None:
@@ -120,15 +147,29 @@ def test_a_run_that_never_validated_tests_its_last_weights_and_says_so(
     assert "last weights" in caplog.text
 
 
-@pytest.mark.parametrize("model", ["cvae_learned_prior", "deterministic"])
-def test_a_run_that_diverges_says_so(trained: Train, model: str) -> None:
-    with pytest.raises(UserError, match=r"epoch 1, step \d+: .*loss not finite; largest"):
-        trained(
-            f"model={model}",
-            "optimizer.lr=1e30",
-            "schedule=constant",
-            "trainer.limit_train_batches=20",
-        )
+@pytest.mark.parametrize(
+    ("model", "scales"),
+    [
+        ("cvae_learned_prior", rf"of q\(z\|x,y\) {NUMBER}, of p\(z\|x\) {NUMBER}"),
+        ("deterministic", "–"),
+    ],
+)
+def test_a_run_that_diverges_says_so(
+    trained: Train, monkeypatch: pytest.MonkeyPatch, model: str, scales: str
+) -> None:
+    """A loss and one of its terms, of one example in the third step of the second epoch."""
+    call = BetaElbo.__call__
+
+    def poisoned(self: BetaElbo, *arguments: Any) -> Terms:
+        terms = call(self, *arguments)
+        if arguments[-1] == 1 + 2 / 5:
+            terms.elbo.kl[7], terms.loss[7] = torch.inf, torch.inf
+        return terms
+
+    monkeypatch.setattr(BetaElbo, "__call__", poisoned)
+    line = f"diverged in epoch 2, step 8: kl, loss not finite; largest log-scale {scales}; "
+    with pytest.raises(UserError, match=line):
+        trained(f"model={model}", "trainer.max_epochs=2")
 
 
 def test_a_run_without_a_step_is_refused(trained: Train) -> None:

@@ -175,6 +175,7 @@ def test_a_first_guess_from_a_folder_stays_as_it_was_trained_there(
     [
         (["model=deterministic", "network.hidden=[8]"], "is a run with another network"),
         (["model=deterministic", "data.observed=2"], "is a run with another data.view"),
+        (["model=deterministic", "data.split=full"], "is a run with another data.split"),
         (["model=gsnn"], "is not a run of model=deterministic"),
         (["model=deterministic", "trainer.max_epochs=0"], "has not come to its end"),
     ],

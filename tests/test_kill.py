@@ -21,12 +21,13 @@ BUSY = (  # it writes a checkpoint at each step
 )
 
 
-def kill(command: Command, seconds: float) -> None:
-    """Kill a command after a while, if it still runs."""
+def kill(command: Command, seconds: float) -> bool:
+    """Kill a command after a while; whether it still ran."""
     time.sleep(seconds)
     if not command.ended():
         command.send(signal.SIGKILL)
     assert command.wait().status in (0, -signal.SIGKILL), command.output
+    return command.status == -signal.SIGKILL
 
 
 def assert_readable(folder: Path) -> None:
@@ -65,10 +66,10 @@ def test_killed_at_random_a_run_ends_like_one_never_killed(
     whole = reference(*BUSY)
     moments = random.Random(kills)
     folder = tmp_path / "0"
-    command, ended = begin(folder, *BUSY), 0
-    for _ in range(kills):
+    command, killed, ended = begin(folder, *BUSY), 0, 0
+    while killed < kills:
         command.until(started(folder))
-        kill(command, moments.uniform(0, 2.5))
+        killed += kill(command, moments.uniform(0, 2.5))
         assert_readable(folder)
         if (folder / "metrics.json").exists():
             assert differences(whole, folder) == []

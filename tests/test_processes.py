@@ -1,6 +1,7 @@
 """Several processes train the run that one trains, and end together."""
 
 import csv
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY
-from folders import load, results, step
+from folders import differences, load, points, results, step
 from warm import PATIENCE, Command, processes_with
 
 Begin = Callable[..., Command]
@@ -109,7 +110,9 @@ def test_every_process_sees_the_same_best(begin: Begin, tmp_path: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, *torchrun, script, tmp_path], env=environment, check=True)
-    assert (tmp_path / "rank0").read_text() == (tmp_path / "rank1").read_text()
+    best = max([row["val/elbo"], row["epoch"]] for row in rows(tmp_path))
+    for rank in ("rank0", "rank1"):
+        assert json.loads((tmp_path / rank).read_text()) == best
 
 
 @pytest.mark.parametrize(
@@ -132,9 +135,8 @@ def test_stopped_processes_end_together_and_go_on_together(
     assert resume(tmp_path, f"trainer.max_epochs={epochs}").status == 0
     whole = tmp_path / "whole"
     assert begin(whole, *ENDLESS, f"trainer.max_epochs={epochs}").wait().status == 0
-    resumed, straight = (load(folder / "checkpoints" / "last.ckpt") for folder in (tmp_path, whole))
-    for name, weights in straight["state_dict"].items():
-        assert weights.equal(resumed["state_dict"][name]), name
+    assert differences(whole, tmp_path) == []
+    assert points(tmp_path) == points(whole)
 
 
 @pytest.mark.slow
@@ -165,6 +167,35 @@ def test_a_mistake_that_only_the_processes_find_is_told_once(begin: Begin, tmp_p
     (line,) = [line for line in command.output.splitlines() if "[ERROR]" in line]
     assert "training diverged in epoch 1, step" in line
     assert "Traceback" not in command.output
+
+
+POISONED = """
+import os
+from cvae.objectives import BetaElbo
+
+class Poisoned(BetaElbo):
+    def __call__(self, model, x, y, noise, epoch):
+        terms = super().__call__(model, x, y, noise, epoch)
+        broken = os.environ["RANK"] == "1" and epoch == 1.5
+        return terms._replace(loss=terms.loss * float("nan")) if broken else terms
+"""
+
+
+@pytest.mark.slow
+def test_a_divergence_of_one_process_alone_ends_all_with_a_line(
+    begin: Begin, tmp_path: Path
+) -> None:
+    code, folder = tmp_path / "code", tmp_path / "run"
+    code.mkdir()
+    (code / "poisoned.py").write_text(POISONED)
+    before = f"import sys; sys.path.insert(0, {str(code)!r})"
+    words = (TWO, "allow=poisoned", "objective._target_=poisoned.Poisoned")
+    command = begin(folder, *words, before=before, PYTHONPATH=str(code)).wait()
+    assert command.status == 1
+    (line,) = [line for line in command.output.splitlines() if "[ERROR]" in line]
+    assert "training diverged in epoch 2, step 31: loss not finite" in line
+    assert "Traceback" not in command.output
+    assert step(folder) == 20
 
 
 @pytest.mark.slow

@@ -147,8 +147,12 @@ def test_a_run_trained_for_longer_is_the_longer_run(
 ) -> None:
     """At an epoch's end and within, where the last row of the table was of a part of an epoch."""
     assert begin(tmp_path, short).wait().status == 0
+    log = (tmp_path / "train.log").read_text()
     command = resume(tmp_path, long)
     assert command.status == 0, command.output
+    before, after = (tmp_path / "train.log").read_text().split(log)
+    assert before == ""
+    assert "going on from step" in after
     whole = reference(*([] if long == "trainer.max_epochs=3" else [long]))
     assert differences(whole, tmp_path) == []
     assert points(tmp_path) == points(whole)
@@ -298,15 +302,18 @@ def test_a_change_is_read_as_the_command_line_of_train_is(reference: Reference) 
 def test_latest_is_the_run_with_the_newest_checkpoint(
     resume: Begin, reference: Reference, tmp_path: Path
 ) -> None:
-    for age, name in enumerate(("new", "old", "older")):
+    """Whatever its name, and though a run without one has begun since."""
+    for name, age in {"a": 2, "b": 0, "c": 1}.items():
         folder = tmp_path / "outputs" / "name" / name
         checkpoints = folder / "checkpoints"
         shutil.copytree(reference() / "checkpoints", checkpoints)
         shutil.copy(reference() / "config.yaml", folder)
         (folder / "metrics.json").write_text("{}")
         os.utime(checkpoints / "last.ckpt", (1e9 - age, 1e9 - age))
+    (tmp_path / "outputs" / "name" / "d" / "checkpoints").mkdir(parents=True)
+    shutil.copy(reference() / "config.yaml", tmp_path / "outputs" / "name" / "d")
     command = resume("latest", cwd=tmp_path)
-    assert_one_line(command, "outputs/name/new is finished")
+    assert_one_line(command, "outputs/name/b is finished")
 
 
 def test_latest_needs_a_run(resume: Begin, tmp_path: Path) -> None:

@@ -77,7 +77,6 @@ def make_module(run: Run, new: bool) -> Training:
         objective=run.part(Objective, "objective"),
         optimizer=lambda parameters: run.part(Optimizer, "optimizer", params=parameters),
         schedule=run.part(Schedule, "schedule"),
-        batch_size=config["data"]["batch_size"],
         seed=config["seed"],
         compiled=config["compile"],
     )
@@ -103,8 +102,11 @@ def _load_guess(model: ConditionalVAE, run: Run, folder: str) -> None:
 
 
 def _answers(config: Config) -> dict[str, Any]:
-    """What of a config decides which p(y|x) is learned."""
+    """What of a config decides which p(y|x) is learned, and from which images."""
     return {
         **{key: config[key] for key in ("network", "likelihood")},
-        **{f"data.{key}": config["data"].get(key) for key in ("source", "view", "binarize")},
+        **{
+            f"data.{key}": config["data"].get(key)
+            for key in ("source", "view", "binarize", "split")
+        },
     }

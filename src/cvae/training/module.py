@@ -30,7 +30,6 @@ class Training(LightningModule):
         objective: what is minimised.
         optimizer: makes the optimizer from the parameters.
         schedule: from the fraction of training done to the learning rate's factor.
-        batch_size: of a training step, over all processes together.
         seed: of the noise of training.
         compiled: whether training steps run under `torch.compile`; validation and test never do.
     """
@@ -41,14 +40,13 @@ class Training(LightningModule):
         objective: Objective,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         schedule: Callable[[float], float],
-        batch_size: int,
         seed: int,
         compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self.optimizer, self.schedule = optimizer, schedule
-        self.batch_size, self.seed = batch_size, seed
+        self.seed = seed
         self.train_objective = compile_objective(objective) if compiled else objective
         vectors = ("kl_per_dimension", "posterior_mean")
         self.moments = nn.ModuleDict(
@@ -61,6 +59,12 @@ class Training(LightningModule):
     def setup(self, stage: str) -> None:
         if stage == "fit":
             check_interval(self.trainer)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a training step, over all processes together: the data's."""
+        size: int = self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        return size
 
     @property
     def epochs_done(self) -> float:

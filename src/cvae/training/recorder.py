@@ -96,15 +96,15 @@ class Recorder(Callback):
         self._clock = time.perf_counter()  # validation is not training
         metrics = trainer.callback_metrics.items()
         values = {name: float(value) for name, value in metrics if name.startswith("val/")}
-        self._validation = self._position(trainer) | values
+        self._validation = values
         monitor = f"val/{pl_module.objective.monitor}"
         if values[monitor] > self.best.get(monitor, -float("inf")):
-            self.best = self._validation
+            self.best = self._position(trainer) | values
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         means = (self._over_ranks(self._sums) / self._steps).tolist()
         train = {f"train/{name}": mean for name, mean in zip(self.names, means, strict=True)}
-        self.rows = [*self.rows, self._validation | self._position(trainer) | train]
+        self.rows = [*self.rows, self._position(trainer) | train | self._validation]
         self._write()
         _count_points(trainer)
 
@@ -126,10 +126,8 @@ class Recorder(Callback):
 
     @rank_zero_only
     def _write(self) -> None:
-        columns = ["epoch", "step", *(f"train/{name}" for name in self.names)]
-        columns += [f"val/{name}" for name in self.names]
-        columns += [f"val/{name}_standard_error" for name in self.names]
-        columns += ["val/active_units", "val/examples"]
+        # of each row: a callback of the user's own may log further `val/…`, in some epochs only
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns, restval="")
         writer.writeheader()
@@ -142,4 +140,6 @@ def _count_points(trainer: Trainer) -> None:
 
     Its own count is one less in validation, and off by one after some resumptions.
     """
-    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+    loop = trainer.fit_loop.epoch_loop
+    assert hasattr(loop, "_batches_that_stepped")
+    loop._batches_that_stepped = trainer.global_step
