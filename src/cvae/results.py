@@ -35,7 +35,7 @@ def record(run: Run) -> dict[str, Any]:
     Raises:
         UserError: it has not been trained to its end, or not been evaluated.
     """
-    if not (run.metrics.is_file() and run.evaluation.is_file()):
+    if not (run.metrics.is_file() and run.evaluation().is_file()):
         raise UserError(f"{run.folder}: train it to its end, then python -m cvae.evaluate it")
     overrides = run.folder / ".hydra" / "overrides.yaml"
     given = parse(overrides.read_bytes(), str(overrides)) if overrides.is_file() else None
@@ -48,7 +48,7 @@ def record(run: Run) -> dict[str, Any]:
         "command": shlex.join(["python", "-m", "cvae.train", *words]),
         "config": {**run.config, "data": {**run.config["data"], "root": None}},
         "metrics": _portable(read_json(run.metrics)),
-        "evaluation": _portable(read_json(run.evaluation)),
+        "evaluation": _portable(read_json(run.evaluation())),
         "curve": [_numbers(row) for row in [*rows[:-1:every], *rows[-1:]]],
     }
 
