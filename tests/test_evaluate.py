@@ -103,6 +103,8 @@ def test_validation_data_are_measured_apart_and_forgotten_with_the_rest(
     found = json.loads((folder / "evaluation_val.json").read_text())
     assert (found["split"], found["examples"]) == ("val", 10_000)
     assert found["kl"]["mean"] != _results(folder)["kl"]["mean"]
+    assert found.keys() == _results(folder).keys() - {"judge"}
+    assert "the judge's numbers (it was trained on the validation images)" in command.output
     assert (folder / "evaluation.json").read_bytes() == before
     assert (folder / "pictures_val" / "kl.png").is_file()
     Run(folder).forget()

@@ -1,4 +1,9 @@
-"""`python -m cvae.evaluate FOLDER…`: what finished runs are worth, measured on the test data."""
+"""`python -m cvae.evaluate FOLDER…`: what finished runs are worth, measured on the test data.
+
+Written into the run's folder: evaluation.json, and some of what cvae.visualize draws. With --split
+val it is of the validation images, evaluation_val.json and pictures_val/, and without the numbers
+of the judge of digits, which was trained on these images.
+"""
 
 import json
 import platform

@@ -1,4 +1,4 @@
-"""Where a run keeps its files, which of them its weights are in, and which process may write."""
+"""Where a run keeps its files, which are made of its weights, and which process may write them."""
 
 import shutil
 from collections.abc import Callable, Iterator
