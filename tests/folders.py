@@ -34,6 +34,12 @@ def results(folder: Path) -> dict[str, Any]:
     return content
 
 
+def names(folder: Path) -> set[str]:
+    """Of all files of a run, but for pictures in its `pictures/`: training draws some there too."""
+    files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {str(file) for file in files if file.parts[0] != "pictures"}
+
+
 def finished(sweep: Path) -> set[str]:
     """The names of a sweep's jobs that have final numbers."""
     return {path.parent.name for path in sweep.glob("*/metrics.json")}

@@ -134,6 +134,10 @@ def test_what_runs_differ_in(compose: Callable[..., dict[str, Any]]) -> None:
         "objective.beta",
     ]
     assert keys((), ("+optimizer.amsgrad=true",)) == ["optimizer.amsgrad"]
+    assert keys((), ("data.root=/a",), ("data.root=/b",)) == []
+    guesses = (("model.guess=/a",), ("model.guess=/b",), ("model.guess=true",))
+    assert keys(*guesses[:2]) == []
+    assert keys(*guesses) == ["model.guess"]
     stopping = ("callbacks=early_stopping",)
     assert keys((), stopping) == ["callbacks.early_stopping"]
 
@@ -153,6 +157,12 @@ def test_values_are_written_as_on_the_command_line(
         "seed.x": "",
     }
     assert {key: value_of(config, key) for key in texts} == texts
+
+
+def test_runs_with_a_guess_of_their_own_each_are_averaged(make: Make) -> None:
+    runs = [make(f"{s}", -90.0 - s, f"model.guess=/guess{s}", f"seed={s}") for s in (0, 1)]
+    lines = cells(of(make("own", -95.0, "model.guess=true"), *runs))
+    assert [(line["model.guess"], line["n"]) for line in lines] == [("FOLDER", "2"), ("true", "1")]
 
 
 def test_a_group_says_when_its_runs_differ_in_more_than_seeds(make: Make) -> None:

@@ -2,19 +2,23 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
 from cvae import evaluate as evaluate_module
+from cvae import export as export_module
+from cvae import visualize as visualize_module
 from cvae.build import build
 from cvae.data.source import Arrays
 from cvae.errors import UserError
 from cvae.evaluation.latents import latents
 from cvae.run import Run
+from folders import names
 from warm import Command, Warm
 
 Evaluate = Callable[..., Command]
@@ -40,8 +44,11 @@ def small(reference: Callable[..., Path]) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def evaluated(evaluate: Evaluate, reference: Callable[..., Path]) -> tuple[Path, str]:
-    folder = reference()
+def evaluated(
+    evaluate: Evaluate, reference: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(reference(), folder)
     command = evaluate(folder, "--num-samples", "20")
     assert command.status == 0, command.output
     return folder, command.output
@@ -50,6 +57,10 @@ def evaluated(evaluate: Evaluate, reference: Callable[..., Path]) -> tuple[Path,
 def _results(folder: Path) -> dict[str, Any]:
     results: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
     return results
+
+
+def _measured(run: Run) -> object:
+    return evaluate_module.evaluate(run, 10, 0, torch.device("cpu"))
 
 
 def test_the_numbers_agree_with_each_other(evaluated: tuple[Path, str]) -> None:
@@ -78,8 +89,11 @@ def test_the_kl_is_that_of_the_final_test(evaluated: tuple[Path, str], arrays: A
     assert torch.equal(test.labels, arrays.test_labels.long())
 
 
-def test_validation_data_are_measured_apart(
-    evaluated: tuple[Path, str], evaluate: Evaluate, tmp_path: Path
+def test_validation_data_are_measured_apart_and_forgotten_with_the_rest(
+    evaluated: tuple[Path, str],
+    evaluate: Evaluate,
+    reference: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(evaluated[0], folder)
@@ -89,7 +103,12 @@ def test_validation_data_are_measured_apart(
     found = json.loads((folder / "evaluation_val.json").read_text())
     assert (found["split"], found["examples"]) == ("val", 10_000)
     assert found["kl"]["mean"] != _results(folder)["kl"]["mean"]
+    assert found.keys() == _results(folder).keys() - {"judge"}
+    assert "the judge's numbers (it was trained on the validation images)" in command.output
     assert (folder / "evaluation.json").read_bytes() == before
+    assert (folder / "pictures_val" / "kl.png").is_file()
+    Run(folder).forget()
+    assert names(folder) == names(reference())
 
 
 def test_a_run_that_cannot_be_evaluated_leaves_the_others_their_turn(
@@ -116,21 +135,36 @@ def test_numbers_of_earlier_weights_do_not_outlive_them(
     assert not (folder / "evaluation.json").exists()
 
 
-def test_a_run_that_trains_meanwhile_is_not_measured(
-    reference: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "replaced", "work"),
+    [
+        (evaluate_module, ("bounds", "drawn"), _measured),
+        (visualize_module, ("drawn",), lambda run: visualize_module.visualize(run, seed=0)),
+        (export_module, ("_forms",), export_module.export),
+    ],
+)
+def test_of_a_run_that_trains_meanwhile_nothing_is_written(
+    module: ModuleType,
+    replaced: Sequence[str],
+    work: Callable[[Run], object],
+    reference: Callable[..., Path],
+    judged: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "run"
-    shutil.copytree(reference(), folder, ignore=shutil.ignore_patterns("evaluation.json"))
+    shutil.copytree(reference(), folder)
 
-    def measured_while_it_trains(*_: object) -> dict[str, Any]:
+    def made_while_it_trains(*_: object) -> dict[str, Any]:
         (folder / "checkpoints" / "best.ckpt").touch()
         return {}
 
-    monkeypatch.setattr(evaluate_module, "bounds", measured_while_it_trains)
-    monkeypatch.setattr(evaluate_module, "drawn", measured_while_it_trains)
-    with pytest.raises(UserError, match="was trained on meanwhile"):
-        evaluate_module.evaluate(Run(folder), 10, 0, torch.device("cpu"))
-    assert not (folder / "evaluation.json").exists()
+    monkeypatch.chdir(judged)
+    for name in replaced:
+        monkeypatch.setattr(module, name, made_while_it_trains)
+    with pytest.raises(UserError, match="was trained on meanwhile: run this again when it has"):
+        work(Run(folder))
+    assert names(folder) == names(reference())
 
 
 def test_a_table_and_pictures_are_shown(evaluated: tuple[Path, str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cvae.export import TOLERANCE
+from folders import names
 from warm import Command, Warm
 
 Export = Callable[..., Command]
@@ -55,6 +56,7 @@ def test_a_run_of_digits_has_graphs_and_a_page(
     assert "<img" not in text
 
     before = {name: (folder / name).read_bytes() for name in ("export.json", "demo.html", *GRAPHS)}
+    assert names(folder) == names(reference()) | set(before)  # what a resumed run takes away
     assert export(folder).status == 0
     assert {name: (folder / name).read_bytes() for name in before} == before
     assert resume(folder, "trainer.max_epochs=4").status == 0  # to other weights

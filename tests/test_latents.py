@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace, Normal, kl_divergence
+from torch.profiler import ProfilerActivity, profile
 
 from cvae.errors import UserError
-from cvae.evaluation.latents import DRAWN, Latents, latents
+from cvae.evaluation.latents import DRAWN, Latents, _log_mixture, latents
 from cvae.model import ConditionalVAE
 
 
@@ -42,6 +43,38 @@ def test_the_kl_of_mixtures_is_that_of_quadrature() -> None:
     found, error = mixture.aggregate_kl()
     assert found == pytest.approx(exact, abs=4 * error)
     assert error < 10 / math.sqrt(DRAWN)
+
+
+@pytest.mark.parametrize("examples", [1, 2, 391, 393, 2000])  # the last two in several parts
+def test_a_mixture_in_parts_is_the_mixture(examples: int) -> None:
+    draws = torch.Generator().manual_seed(0)
+    means, scales = torch.randn(2, examples, generator=draws)
+    scales = 0.01 + scales.square()
+    z = 20 * torch.randn(DRAWN, generator=draws)  # some with densities below the least of float64
+    apart = Normal(means.double(), scales.double()).log_prob(z.double().unsqueeze(1))
+    wanted = apart.logsumexp(1) - math.log(examples)
+    torch.testing.assert_close(_log_mixture(z, means, scales), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_the_memory_of_a_mixture_does_not_grow_with_its_components() -> None:
+    most = []
+    for examples in (5_000, 20_000):
+        means = torch.linspace(-1, 1, examples)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as kept:
+            _log_mixture(torch.zeros(DRAWN), means, torch.ones(examples))
+        allocated = (event.cpu_memory_usage for event in kept.events())
+        most.append(max(allocated))
+    assert most[0] == most[1] < 8 * DRAWN * 1000  # bytes
+
+
+def test_components_that_are_the_same_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[int] = []
+    split = torch.Tensor.split
+    monkeypatch.setattr(Tensor, "split", lambda t, size: parts.append(len(t)) or split(t, size))
+    z = torch.linspace(-3, 3, DRAWN)
+    found = _log_mixture(z, torch.full((50,), 0.5), torch.full((50,), 2.0))
+    torch.testing.assert_close(found, Normal(0.5, 2.0).log_prob(z).double())
+    assert set(parts) == {1}
 
 
 def test_many_narrow_posteriors_that_fill_the_prior_leave_no_kl() -> None:

@@ -49,7 +49,7 @@ def test_a_model_learns_both_annotators(finished: Run, warm: Warm) -> None:
     command = warm.start("cvae.evaluate", str(finished.folder), "--num-samples", "10").wait()
     for name in (*NAMES, "nobody"):
         assert re.search(rf"drawn like {name} +\d+\.\d\d% ± \d\.\d\d%", command.output)
-    results = json.loads(finished.evaluation.read_text())
+    results = json.loads(finished.evaluation().read_text())
     found = results["references"]
     assert "judge" not in results
     assert found["annotators"] == NAMES

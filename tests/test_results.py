@@ -165,6 +165,29 @@ def test_two_runs_of_one_name_and_seed_are_not_one_record(finished: Run, tmp_pat
     assert not (docs / "runs").exists()
 
 
+def test_a_name_may_have_folders(finished: Run, tmp_path: Path) -> None:
+    docs = _docs(tmp_path, "a/b")
+    keep([Run(finished.folder, {**finished.config, "name": "a/b"})], docs)
+    assert (docs / "runs" / "a" / "b_seed0.json").is_file()
+    (line,) = (line for line in render(docs).splitlines() if line.startswith("| one"))
+    assert "not run" not in line
+    model = {**finished.config["model"], "latent_dim": 3}
+    other = Run(finished.folder, {**finished.config, "name": "a/b", "model": model, "seed": 1})
+    with pytest.raises(UserError, match=r"differ in model\.latent_dim: remove that record"):
+        keep([other], docs)
+
+
+def test_seeds_with_a_guess_each_are_one_row_and_no_path_is_kept(
+    finished: Run, tmp_path: Path
+) -> None:
+    docs = _docs(tmp_path, finished.config["name"])
+    for seed in (0, 1):
+        model = {**finished.config["model"], "guess": f"/home/me/guess{seed}"}
+        keep([Run(finished.folder, {**finished.config, "model": model, "seed": seed})], docs)
+    assert "100.00 ± 0.00" in render(docs)
+    assert not any("/home/me" in path.read_text() for path in (docs / "runs").iterdir())
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_record_gives_way_to_none_of_another_experiment(
     finished: Run, tmp_path: Path, seed: int

@@ -9,7 +9,6 @@ from cvae.spread import oracle
 from cvae.styles import (
     STYLE_IOU,
     StyleFrequencies,
-    StyleRecall,
     nearest,
     shares,
     style_recall,
@@ -78,9 +77,9 @@ def test_recall_by_hand() -> None:
 def test_the_threshold_is_handed_on() -> None:
     batch = torch.stack([mask("#...")])[None], torch.stack([mask("##..")])[None], torch.ones(1, 1)
     for threshold, wanted in ((0.5, 0.0), (0.4, 1.0)):
-        recall = updated(StyleRecall(threshold), batch, [1]).compute()
+        recall = style_recall(*batch, threshold)
         frequencies = updated(StyleFrequencies(threshold, 1), batch, [1]).compute()
-        assert recall["mean"] == wanted
+        assert recall.item() == wanted
         assert frequencies["observed"] == wanted
 
 

@@ -16,6 +16,7 @@ from cvae.evaluation.latents import latents
 from cvae.pictures.gallery import PICTURES
 from cvae.pictures.subject import SHOWN, Subject
 from cvae.run import Run
+from folders import names
 from warm import Command, Warm
 
 Visualize = Callable[..., Command]
@@ -90,6 +91,16 @@ def test_all_pictures_of_a_small_z_are_there_and_in_colours(
             assert picture.width > 500
         assert low < 100
         assert high == 255
+
+
+def test_nothing_that_was_drawn_outlives_its_weights(
+    visualized: tuple[Path, str], reference: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(visualized[0], folder)
+    Run(folder).forget()
+    assert names(folder) == names(reference("model.latent_dim=2"))
+    assert not any((folder / "pictures").iterdir())
 
 
 def test_latents_are_kept_in_the_order_of_the_data(visualized: tuple[Path, str]) -> None:

@@ -14,6 +14,7 @@ from cvae.errors import UserError
 from cvae.export import export
 from cvae.exporting.digits import digit_model
 from cvae.run import Run
+from cvae.run_folder import PAGE
 from cvae.runs import find, newest_first
 from cvae.training.signals import wait_for
 
@@ -50,7 +51,7 @@ def main() -> None:
         _train()
         run = next(filter(can_be_a_page, newest_first()))
     export(run)
-    print(f"open {run.folder / 'demo.html'} in a browser")
+    print(f"open {run.folder / PAGE} in a browser")
 
 
 if __name__ == "__main__":

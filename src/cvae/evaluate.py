@@ -1,8 +1,12 @@
-"""`python -m cvae.evaluate FOLDER…`: what finished runs are worth, measured on the test data."""
+"""`python -m cvae.evaluate FOLDER…`: what finished runs are worth, measured on the test data.
+
+Written into the run's folder: evaluation.json, and some of what cvae.visualize draws. With --split
+val it is of the validation images, evaluation_val.json and pictures_val/, and without the numbers
+of the judge of digits, which was trained on these images.
+"""
 
 import json
 import platform
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +18,7 @@ from cvae.evaluation.data import split_of
 from cvae.evaluation.drawn import drawn
 from cvae.evaluation.evidence import check_num_samples
 from cvae.evaluation.report import table
-from cvae.files import write_atomically, written
+from cvae.files import write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read, with_split
 from cvae.pictures import gallery
 from cvae.pictures.subject import Subject
@@ -31,7 +35,7 @@ def evaluate(
     split: str = "test",
     root: str | None = None,
 ) -> dict[str, Any]:
-    """Measure a run's model; on the test data, write numbers and pictures into its folder.
+    """Measure a run's model, and write numbers and pictures into its folder.
 
     Args:
         run: trained.
@@ -48,8 +52,7 @@ def evaluate(
         UserError: the folder holds no trained model, or another one when all is measured, the data
             are not those of its training, or K cannot be divided.
     """
-    weights = run.checkpoint(run.weights)
-    began = written(weights)
+    check_unchanged = run.unchanged()
     model = run.load_model().to(device)
     data, examples = split_of(run, split, root)
     x, y = examples.x.to(device), examples.y.to(device)
@@ -69,18 +72,12 @@ def evaluate(
         **drawn(data, model, examples, split, seed),
         "data": data.record,
     }
-    if written(weights) != began:
-        raise UserError(f"{run.folder} was trained on meanwhile: evaluate it when it has ended")
-    _write(run, split, subject, results)
+    pictures = dict(gallery.drawn(subject, PICTURED))
+    check_unchanged()
+    for name, picture in pictures.items():
+        write_atomically(run.pictures(split) / f"{name}.png", picture)
+    write_atomically(run.evaluation(split), json.dumps(results, indent=2).encode())
     return results
-
-
-def _write(run: Run, split: str, subject: Subject, results: Mapping[str, Any]) -> None:
-    if split == "test":
-        for name, picture in gallery.drawn(subject, PICTURED):
-            write_atomically(run.folder / "pictures" / f"{name}.png", picture)
-    path = run.evaluation if split == "test" else run.folder / "evaluation_val.json"
-    write_atomically(path, json.dumps(results, indent=2).encode())
 
 
 def main() -> None:

@@ -23,10 +23,10 @@ from cvae.exporting.page import FIRST_TEMPERATURE, page
 from cvae.files import write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read
 from cvae.run import Run
+from cvae.run_folder import FORMS, GRAPHS, PAGE
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-5  # between a pixel of model.onnx and of PyTorch
-GRAPHS, PAGE = ("model.onnx", "model.int8.onnx"), "demo.html"
 
 
 class Form(NamedTuple):
@@ -47,8 +47,9 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
         What `export.json` holds.
 
     Raises:
-        UserError: the folder holds no trained model, the data are not those of its training,
-            model.onnx does not compute what PyTorch does, or a package is missing.
+        UserError: the folder holds no trained model, or another one when all is made, the data are
+            not those of its training, model.onnx does not compute what PyTorch does, or a package
+            is missing.
     """
     _check_packages()  # before the data are read, and a judge perhaps trained
     data = data_of(run, root)
@@ -57,6 +58,7 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
             f"{run.folder} draws no digits, and what its exported forms are worth is said by a "
             "judge of digits"
         )
+    check_unchanged = run.unchanged()
     judge = judge_of(data.source.name, data.source.load(data.root))
     fidelity = Fidelity(run.load_model(), data.view, data.examples("test"), judge)
     checkpoint = fidelity.taken()
@@ -74,6 +76,7 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
     forms = dict(tqdm(made, total=total, desc="forms", unit="form"))
     for name, form in forms.items():
         results["forms"][name] = {"bytes": len(form.content), **form.numbers}
+    check_unchanged()
     _write(run, forms, results)
     return results
 
@@ -113,7 +116,7 @@ def _write(run: Run, forms: Mapping[str, Form], results: Mapping[str, Any]) -> N
     for name, form in forms.items():
         write_atomically(run.folder / name, form.content)
     content = json.dumps(results, indent=2, allow_nan=False)
-    write_atomically(run.folder / "export.json", content.encode())
+    write_atomically(run.folder / FORMS, content.encode())
 
 
 def main() -> None:

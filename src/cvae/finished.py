@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from cvae.allowed import allow
 from cvae.command import MISTAKES, log_mistake
 from cvae.run import Run
+from cvae.run_folder import SPLITS
 from cvae.runs import find_all
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def with_split(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of all draws (default 0)")
     parser.add_argument(
         "--split",
-        choices=("test", "val"),
+        choices=SPLITS,
         default="test",
         help="the data to look at: val to choose between models (default test)",
     )

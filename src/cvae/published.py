@@ -1,6 +1,5 @@
 """docs/results.md: tables of published figures beside ours, out of runs' records."""
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,18 +11,24 @@ from cvae.columns import AGAINST, COLUMNS, Column, Record
 from cvae.comparison.keys import differing
 from cvae.config import parse
 from cvae.errors import UserError
+from cvae.files import read_json
 
 DOCS = Path("docs")
 PUBLISHED = DOCS / "published.yaml"
+
+
+def read_records(docs: Path) -> dict[Path, Record]:
+    """What is kept in docs/runs, by file: in a folder below where a run's name has a /."""
+    return {path: read_json(path) for path in sorted((docs / "runs").rglob("*.json"))}
 
 
 def render(docs: Path = DOCS) -> str:
     """docs/results.md from the records and the published figures.
 
     Raises:
-        UserError: docs/published.yaml is not plain YAML.
+        UserError: docs/published.yaml is not plain YAML, or a record is damaged.
     """
-    records = [json.loads(path.read_text()) for path in sorted((docs / "runs").glob("*.json"))]
+    records = list(read_records(docs).values())
     published: Any = parse((docs / PUBLISHED.name).read_bytes(), PUBLISHED.name)
     parts = [published["preface"].strip()]
     for table in published["tables"]:

@@ -10,18 +10,17 @@ import csv
 import json
 import shlex
 from collections.abc import Iterable, Mapping
-from glob import escape
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from cvae.columns import Record
 from cvae.command import run_command
-from cvae.comparison.keys import differing
+from cvae.comparison.keys import differing, portable
 from cvae.config import parse
 from cvae.errors import UserError
 from cvae.files import read_json, write_atomically
-from cvae.published import DOCS, PUBLISHED, render
+from cvae.published import DOCS, PUBLISHED, read_records, render
 from cvae.run import Run
 from cvae.runs import find_all
 
@@ -35,7 +34,7 @@ def record(run: Run) -> dict[str, Any]:
     Raises:
         UserError: it has not been trained to its end, or not been evaluated.
     """
-    if not (run.metrics.is_file() and run.evaluation.is_file()):
+    if not (run.metrics.is_file() and run.evaluation().is_file()):
         raise UserError(f"{run.folder}: train it to its end, then python -m cvae.evaluate it")
     overrides = run.folder / ".hydra" / "overrides.yaml"
     given = parse(overrides.read_bytes(), str(overrides)) if overrides.is_file() else None
@@ -46,9 +45,9 @@ def record(run: Run) -> dict[str, Any]:
     return {
         "name": run.config["name"],
         "command": shlex.join(["python", "-m", "cvae.train", *words]),
-        "config": {**run.config, "data": {**run.config["data"], "root": None}},
-        "metrics": _portable(read_json(run.metrics)),
-        "evaluation": _portable(read_json(run.evaluation)),
+        "config": portable(run.config),
+        "metrics": _without_folder(read_json(run.metrics)),
+        "evaluation": _without_folder(read_json(run.evaluation())),
         "curve": [_numbers(row) for row in [*rows[:-1:every], *rows[-1:]]],
     }
 
@@ -59,7 +58,7 @@ def keep(runs: Iterable[Run], docs: Path = DOCS) -> None:
     Raises:
         UserError: a run is of another experiment than one of its name, there or beside it.
     """
-    found = dict[Path, tuple[Run, Record]]()
+    found, before = dict[Path, tuple[Run, Record]](), read_records(docs)
     for run in runs:
         kept = record(run)
         path = docs / "runs" / f"{kept['name']}_seed{run.config['seed']}.json"
@@ -69,20 +68,15 @@ def keep(runs: Iterable[Run], docs: Path = DOCS) -> None:
                 "apart by name=NAME when they are trained"
             )
         found[path] = run, kept
-        _check_alike(run, kept, path.parent, found.values())
+        given = {other.folder: one for other, one in found.values()}
+        _check_alike(run, kept, {**given, **before})
     for path, (_, one) in found.items():
         write_atomically(path, (json.dumps(one, indent=1) + "\n").encode())
 
 
-def _check_alike(
-    run: Run, kept: Record, folder: Path, beside: Iterable[tuple[Run, Record]]
-) -> None:
-    others: dict[Path, Record] = {
-        other.folder: one for other, one in beside if one["name"] == kept["name"]
-    }
-    for path in sorted(folder.glob(f"{escape(kept['name'])}_seed*.json")):
-        others[path] = read_json(path)
-    for place, other in others.items():
+def _check_alike(run: Run, kept: Record, others: Mapping[Path, Record]) -> None:
+    namesakes = {place: one for place, one in others.items() if one["name"] == kept["name"]}
+    for place, other in namesakes.items():
         if apart := differing([kept["config"], other["config"]]):
             raise UserError(
                 f"{run.folder} and {place} differ in {', '.join(apart)}: remove that record, or "
@@ -90,8 +84,8 @@ def _check_alike(
             )
 
 
-def _portable(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the folder that the data happened to be in."""
+def _without_folder(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Without that which the data happened to be in."""
     data = {name: value for name, value in results["data"].items() if name != "folder"}
     return {**results, "data": data}
 

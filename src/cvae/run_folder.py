@@ -1,17 +1,17 @@
-"""Where a run keeps its files, and which process may write them."""
+"""Where a run keeps its files, which are made of its weights, and which process may write them."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cvae.errors import UserError
-from cvae.files import remove_leftovers
+from cvae.files import remove_leftovers, written
 
-MEASURED = ("evaluation.json", "evaluation_val.json", "latents.npz", "latents_val.npz")
-EXPORTED = ("model.onnx", "model.int8.onnx", "demo.html", "export.json")
+SPLITS = ("test", "val")  # of the data, which finished runs are looked at with
+GRAPHS, PAGE, FORMS = ("model.onnx", "model.int8.onnx"), "demo.html", "export.json"
 
 
 class RunFolder:
@@ -33,10 +33,21 @@ class RunFolder:
         """Final numbers."""
         return self.folder / "metrics.json"
 
-    @property
-    def evaluation(self) -> Path:
-        """What `cvae.evaluate` measured on the test data."""
-        return self.folder / "evaluation.json"
+    def evaluation(self, split: str = "test") -> Path:
+        """What `cvae.evaluate` measured."""
+        return self.folder / f"evaluation{_ending(split)}.json"
+
+    def latents(self, split: str = "test") -> Path:
+        """What `cvae.visualize` read off the data."""
+        return self.folder / f"latents{_ending(split)}.npz"
+
+    def pictures(self, split: str = "test") -> Path:
+        """The folder of pictures."""
+        return self.folder / f"pictures{_ending(split)}"
+
+    def board(self, split: str = "test") -> Path:
+        """The folder of the same pictures for TensorBoard."""
+        return self.folder / "tensorboard" / f"pictures{_ending(split)}"
 
     @property
     def failure(self) -> Path:
@@ -53,13 +64,33 @@ class RunFolder:
         """Which weights stand for the run: the best, or the last where nothing was validated."""
         return "best" if self.checkpoint("best").is_file() else "last"
 
+    def unchanged(self) -> Callable[[], None]:
+        """What to call before something is written that is made of the weights as they are now.
+
+        Returns:
+            A check, which raises a UserError if they have been written since.
+        """
+        weights = self.checkpoint(self.weights)
+        began = written(weights)
+
+        def check() -> None:
+            if written(weights) != began:
+                raise UserError(
+                    f"{self.folder} was trained on meanwhile: run this again when it has ended"
+                )
+
+        return check
+
     def forget(self) -> None:
         """Remove what was made of weights that are about to change, or have."""
-        pictures = self.folder.glob("pictures*/*.png")
-        for path in (*(self.folder / name for name in (*MEASURED, *EXPORTED)), *pictures):
+        for path in (self.folder / name for name in (*GRAPHS, PAGE, FORMS)):
             path.unlink(missing_ok=True)
-        for board in self.folder.glob("tensorboard/pictures*"):
-            shutil.rmtree(board)
+        for split in SPLITS:
+            pictures = self.pictures(split).glob("*.png")
+            for path in (self.evaluation(split), self.latents(split), *pictures):
+                path.unlink(missing_ok=True)
+            if self.board(split).exists():
+                shutil.rmtree(self.board(split))
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -96,3 +127,8 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+
+def _ending(split: str) -> str:
+    """Of the names of what a split's data were looked at for; those of test are plain."""
+    return "" if split == "test" else f"_{split}"

@@ -126,7 +126,7 @@ def main() -> None:
     else:
         given = of_digits(view, DIGITS if digits is None else digits)
     noise = noise_of(rows, len(given.x), model.latent_dim, arguments.seed)
-    out = arguments.out or run.folder / "pictures" / "sample.png"
+    out = arguments.out or run.pictures() / "sample.png"
     content = FORMATS[out.suffix](model, view, given, noise, arguments.temperature)
     write_atomically(out, content)
     print(out)

@@ -5,7 +5,7 @@ masks, (B, A, …), with as many pixels, and probabilities (B, A) are those of i
 add up to one, and some may be zero. All numbers have no unit.
 """
 
-from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -19,7 +19,22 @@ from cvae.metrics import Moments
 def energy_distance(
     samples: Tensor, references: Tensor, probabilities: Tensor, diagonal: bool
 ) -> Tensor:
-    """GED² of each example, (B,); see `GeneralizedEnergyDistance`.
+    """GED² = 2 E d(S, Y) − E d(S, S′) − E d(Y, Y′) of each example, (B,), d = 1 − IoU; 0 is best.
+
+    S, S′ are independent samples, Y, Y′ independent references; means over references are exact:
+    Σₐ pₐ d(·, yₐ). With the diagonal the oracle does not reach 0 but E d(Y, Y′) / N.
+
+    Source: Székely and Rizzo 2013, "Energy statistics"; Kohl et al. 2018, arXiv:1806.05034, whose
+    published code counts the diagonal.
+
+    Args:
+        samples: N masks of each example.
+        references: A masks.
+        probabilities: of the references.
+        diagonal: what E d(S, S′) is a mean over. True, the V-statistic: all N² pairs, though a
+            sample is at distance 0 from itself: E d(S, S′) comes out low by the factor (N − 1) / N,
+            GED² high. False, the U-statistic: the N (N − 1) pairs of different samples, without
+            bias, so one example's number may be negative.
 
     Raises:
         UserError: one sample and no diagonal: there is no pair of samples.
@@ -34,7 +49,13 @@ def energy_distance(
 
 
 def matched_iou(samples: Tensor, references: Tensor, probabilities: Tensor) -> Tensor:
-    """The mean IoU of the best one-to-one matching, (B,); see `HungarianIoU`."""
+    """The mean IoU of N samples matched one to one with N references so that it is largest, (B,).
+
+    Reference a is there about N pₐ times: ⌊N pₐ⌋, and those with the largest remainders once more,
+    ties to the first. 1 is best.
+
+    Source: Kohl et al. 2019, arXiv:1905.13077, there for references equally likely.
+    """
     num = samples.shape[1]
     filled = _slots(probabilities, num)[:, None].expand(-1, num, -1)
     tables = iou(samples, references).gather(2, filled).cpu().numpy()
@@ -54,7 +75,11 @@ def _slots(probabilities: Tensor, num: int) -> Tensor:
 
 
 def majority_dice(samples: Tensor, references: Tensor, probabilities: Tensor) -> Tensor:
-    """Dice of the two majorities, (B,); see `MajorityDice`."""
+    """Dice 2 |a ∩ b| / (|a| + |b|) of samples' and references' majorities, (B,).
+
+    A pixel belongs to the samples' majority if more than half of them have it, and to the
+    references' if Σₐ pₐ yₐ > ½: one half exactly is not a majority. Both empty are 1.
+    """
     ours = 2 * samples.flatten(2).sum(1) > samples.shape[1]
     votes = torch.einsum("ba,bap->bp", probabilities.double(), references.flatten(2).double())
     theirs = rounded(votes) > 0.5
@@ -83,64 +108,17 @@ def oracle(
 
 
 class Spread(Moments):
-    """Moments over examples of one number, made from an example's samples and references."""
+    """Moments over examples of one number, made from an example's samples and references.
+
+    Args:
+        number: of each example, (B,), from samples, references and probabilities.
+    """
+
+    def __init__(self, number: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.number = number
 
     def update(  # type: ignore[override]  # what the number is made from, not the number
         self, samples: Tensor, references: Tensor, probabilities: Tensor
     ) -> None:
-        super().update(self.values(samples, references, probabilities))
-
-    @abstractmethod
-    def values(self, samples: Tensor, references: Tensor, probabilities: Tensor) -> Tensor:
-        """The number of each example, (B,)."""
-
-
-class GeneralizedEnergyDistance(Spread):
-    """GED² = 2 E d(S, Y) − E d(S, S′) − E d(Y, Y′), d = 1 − IoU; 0 is best.
-
-    S, S′ are independent samples, Y, Y′ independent references; means over references are exact:
-    Σₐ pₐ d(·, yₐ). With the diagonal the oracle does not reach 0 but E d(Y, Y′) / N.
-
-    Source: Székely and Rizzo 2013, "Energy statistics"; Kohl et al. 2018, arXiv:1806.05034, whose
-    published code counts the diagonal.
-
-    Args:
-        diagonal: what E d(S, S′) is a mean over. True, the V-statistic: all N² pairs, though a
-            sample is at distance 0 from itself: E d(S, S′) comes out low by the factor (N − 1) / N,
-            GED² high. False, the U-statistic: the N (N − 1) pairs of different samples, without
-            bias, so one example's number may be negative.
-
-    Raises:
-        UserError: at `update`, fewer than 2 samples without the diagonal.
-    """
-
-    def __init__(self, diagonal: bool) -> None:
-        super().__init__()
-        self.diagonal = diagonal
-
-    def values(self, samples: Tensor, references: Tensor, probabilities: Tensor) -> Tensor:
-        return energy_distance(samples, references, probabilities, self.diagonal)
-
-
-class HungarianIoU(Spread):
-    """The mean IoU of N samples matched one to one with N references so that it is largest.
-
-    Reference a is there about N pₐ times: ⌊N pₐ⌋, and those with the largest remainders once more,
-    ties to the first. 1 is best.
-
-    Source: Kohl et al. 2019, arXiv:1905.13077, there for references equally likely.
-    """
-
-    def values(self, samples: Tensor, references: Tensor, probabilities: Tensor) -> Tensor:
-        return matched_iou(samples, references, probabilities)
-
-
-class MajorityDice(Spread):
-    """Dice 2 |a ∩ b| / (|a| + |b|) of samples' and references' majorities; 1 if both are empty.
-
-    A pixel belongs to the samples' majority if more than half of them have it, and to the
-    references' if Σₐ pₐ yₐ > ½: one half exactly is not a majority.
-    """
-
-    def values(self, samples: Tensor, references: Tensor, probabilities: Tensor) -> Tensor:
-        return majority_dice(samples, references, probabilities)
+        super().update(self.number(samples, references, probabilities))

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from cvae.errors import UserError
 from cvae.masks import iou, rounded
 from cvae.metrics import Moments
-from cvae.spread import Spread
 
 STYLE_IOU = 0.5  # above it, two masks share more pixels than they differ in
 NUM_BINS = 5
@@ -57,30 +56,22 @@ def shares(
 
 
 def style_recall(
-    samples: Tensor, references: Tensor, probabilities: Tensor, threshold: float
+    samples: Tensor, references: Tensor, probabilities: Tensor, threshold: float = STYLE_IOU
 ) -> Tensor:
-    """The share of possible styles that are found, (B,); see `StyleRecall`."""
-    found = nearest(samples, references, threshold).any(1)
-    possible = probabilities > 0
-    return (found & possible).sum(1).double() / possible.sum(1)
-
-
-class StyleRecall(Spread):
-    """The share of an example's styles with pₐ > 0 that at least one of its N samples has.
+    """The share of the styles with pₐ > 0 that at least one of an example's N samples has, (B,).
 
     A sample as near to several references finds them all. The oracle finds style a with
     probability 1 − (1 − pₐ)ᴺ, so 1 may be out of reach.
 
     Args:
+        samples: N masks of each example.
+        references: A masks.
+        probabilities: of the references.
         threshold: the IoU with its reference that a sample has to exceed.
     """
-
-    def __init__(self, threshold: float = STYLE_IOU) -> None:
-        super().__init__()
-        self.threshold = threshold
-
-    def values(self, samples: Tensor, references: Tensor, probabilities: Tensor) -> Tensor:
-        return style_recall(samples, references, probabilities, self.threshold)
+    found = nearest(samples, references, threshold).any(1)
+    possible = probabilities > 0
+    return (found & possible).sum(1).double() / possible.sum(1)
 
 
 class StyleFrequencies(Moments):

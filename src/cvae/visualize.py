@@ -51,9 +51,10 @@ def visualize(run: Run, seed: int, split: str = "test", root: str | None = None)
         The names of what was written, in the run's folder.
 
     Raises:
-        UserError: the folder holds no trained model, the data are not those of its training, or
-            there is no such split.
+        UserError: the folder holds no trained model, or another one when all is drawn, the data
+            are not those of its training, or there is no such split.
     """
+    check_unchanged = run.unchanged()
     model = run.load_model()
     data, examples = split_of(run, split, root)
     subject = Subject(model, data.view, examples, seed)
@@ -62,15 +63,15 @@ def visualize(run: Run, seed: int, split: str = "test", root: str | None = None)
         log.info("left out: %s", told)
     total = len(PICTURES) - len(missing)
     pictures = dict(tqdm(drawn(subject), total=total, desc="pictures", unit="picture"))
-    ending = "" if split == "test" else f"_{split}"
-    files = {f"pictures{ending}/{name}.png": content for name, content in pictures.items()}
+    files = {run.pictures(split) / f"{name}.png": content for name, content in pictures.items()}
     if model.latent_dim:
         arrays = {"label": examples.labels, **asdict(subject.latents)}
-        files[f"latents{ending}.npz"] = npz(arrays)
-    for name, content in files.items():
-        write_atomically(run.folder / name, content)
-    show(run.folder / "tensorboard" / f"pictures{ending}", pictures, subject)
-    return list(files)
+        files[run.latents(split)] = npz(arrays)
+    check_unchanged()
+    for path, content in files.items():
+        write_atomically(path, content)
+    show(run.board(split), pictures, subject)
+    return [str(path.relative_to(run.folder)) for path in files]
 
 
 def _told(missing: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from cvae.allowed import ALLOWED
@@ -15,17 +16,29 @@ REPEATS = (  # what runs of one experiment may differ in, the last two as they c
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
 )
+FOLDERS = {"data.root": None, "model.guess": "FOLDER"}  # may be paths; what stands for any of them
 FIRST = ("model", "prior")  # of the columns
 ABSENT = ""
+
+
+def portable(config: Config) -> dict[str, Any]:
+    """A config without its paths, which say where something is and not what the run is."""
+    copy = deepcopy(dict(config))
+    for key, any_path in FOLDERS.items():
+        group, _, name = key.partition(".")
+        if isinstance(copy.get(group), dict) and isinstance(copy[group].get(name), str):
+            copy[group][name] = any_path
+    return copy
 
 
 def value_of(config: Config, key: str) -> str:
     """The value of `model.latent_dim`, or the short name of the group `model`, as a text.
 
     Returns:
-        Equal texts for equal values; ABSENT where the config has no such key.
+        Equal texts for equal values, and for any two paths; ABSENT where the config has no such
+        key.
     """
-    node: Any = config
+    node: Any = portable(config)
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:
             return ABSENT
@@ -49,12 +62,12 @@ def check_key(key: str, configs: Sequence[Config]) -> None:
 
 
 def differing(configs: Sequence[Config]) -> list[str]:
-    """The keys whose values differ between configs, but for those of a mere repetition.
+    """The keys whose values differ between configs, but for paths and those of a mere repetition.
 
     What only one choice of a group has, such as the channels of a convolutional network, counts
     only if it differs among the runs of that choice: the group's name says the rest.
     """
-    flats = [dict(_flatten(config)) for config in configs]
+    flats = [dict(_flatten(portable(config))) for config in configs]
     keys = dict.fromkeys(key for flat in flats for key in flat if key not in REPEATS)
     found = [key for key in keys if _differs(key, flats)]
     return sorted(found, key=_place)

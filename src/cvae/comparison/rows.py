@@ -81,7 +81,7 @@ def read_row(run: Run) -> Row:
         return Row(run.folder, config, {}, {"density": _planned_density(run)})
     final = read_json(run.metrics)
     found = {name: _number(final, (key,), run.metrics) for name, key in FINAL.items()}
-    found |= _evaluation(run.evaluation)
+    found |= _evaluation(run.evaluation())
     tested = _number(final, TESTED, run.metrics)
     if found.get("evaluated") == tested:
         found.pop("evaluated", None)  # of as many images as all the rest

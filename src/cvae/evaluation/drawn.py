@@ -1,5 +1,6 @@
 """What a model draws, measured by what its data are: digits by a judge, masks by references."""
 
+import logging
 from functools import singledispatch
 from typing import Any
 
@@ -12,12 +13,17 @@ from cvae.evaluation.judge import judge_of, pictures
 from cvae.evaluation.references import against_references
 from cvae.model import ConditionalVAE
 
+log = logging.getLogger(__name__)
+
 
 @singledispatch
 def drawn(
     data: InMemory, model: ConditionalVAE, examples: Examples, split: str, seed: int
 ) -> dict[str, Any]:
     """Numbers of a model's samples, by a name for their kind; none of data of another kind.
+
+    The judge says nothing of val: it was trained on these images, and its numbers of real ones are
+    of test.
 
     Args:
         data: of the run.
@@ -33,12 +39,15 @@ def drawn(
 def _(
     data: ImageData, model: ConditionalVAE, examples: Examples, split: str, seed: int
 ) -> dict[str, Any]:
+    if split == "val":
+        log.info("left out: the judge's numbers (it was trained on the validation images)")
+        return {}
     arrays = data.source.load(data.root)
     judge = judge_of(data.source.name, arrays)
-    images = arrays.test_images if split == "test" else arrays.train_images[-len(examples.y) :]
     device = next(model.parameters()).device
     sampled = sampled_pictures(model, data.view, examples.x.to(device), seed)
-    return {"judge": Generation(judge, sampled, pictures(images), examples.labels).numbers()}
+    real = pictures(arrays.test_images)
+    return {"judge": Generation(judge, sampled, real, examples.labels).numbers()}
 
 
 @drawn.register

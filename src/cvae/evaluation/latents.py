@@ -122,5 +122,11 @@ def _gaussian(mean: Tensor, scale: Tensor) -> Distribution:
 
 def _log_mixture(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     """log 1/N Σ_i N(z; mean_i, scale_i²) for z of (S,) and N means and scales, (S,)."""
-    log_densities = Normal(means.double(), scales.double()).log_prob(z.double().unsqueeze(1))
-    return log_densities.logsumexp(1) - math.log(len(means))
+    z, means, scales = z.double(), means.double(), scales.double()
+    if (means == means[0]).all() and (scales == scales[0]).all():
+        means, scales = means[:1], scales[:1]  # a fixed prior is one component
+    total, size = torch.full_like(z, -math.inf), at_once(BATCH, len(z))
+    for mean, scale in zip(means.split(size), scales.split(size), strict=True):
+        log_density = -0.5 * ((z.unsqueeze(1) - mean) / scale).square() - scale.log()
+        total = total.logaddexp(log_density.logsumexp(1))  # so few at once bound the memory
+    return total - 0.5 * math.log(2 * math.pi) - math.log(len(means))

@@ -1,6 +1,7 @@
 """Do a model's samples spread as several references for the same input do?"""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,14 +13,8 @@ from cvae.memory import at_once
 from cvae.metrics import Moments
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
-from cvae.spread import (
-    GeneralizedEnergyDistance,
-    HungarianIoU,
-    MajorityDice,
-    Spread,
-    oracle,
-)
-from cvae.styles import STYLE_IOU, StyleFrequencies, StyleRecall
+from cvae.spread import Spread, energy_distance, majority_dice, matched_iou, oracle
+from cvae.styles import STYLE_IOU, StyleFrequencies, style_recall
 from cvae.wrappers import PriorAsPosterior
 
 NUM_SAMPLES = 16  # of each input, as Kohl et al. 2018 have
@@ -66,12 +61,12 @@ def measured(samples: Tensor, references: Tensor, probabilities: Tensor) -> dict
         references: what each annotator drew, (N, A, …) of bool.
         probabilities: of each annotator, (N, A).
     """
-    metrics: dict[str, Spread] = {
-        "ged2": GeneralizedEnergyDistance(diagonal=False),
-        "ged2_with_diagonal": GeneralizedEnergyDistance(diagonal=True),
-        "hungarian_iou": HungarianIoU(),
-        "style_recall": StyleRecall(),
-        "majority_dice": MajorityDice(),
+    metrics = {
+        "ged2": Spread(partial(energy_distance, diagonal=False)),
+        "ged2_with_diagonal": Spread(partial(energy_distance, diagonal=True)),
+        "hungarian_iou": Spread(matched_iou),
+        "style_recall": Spread(style_recall),
+        "majority_dice": Spread(majority_dice),
     }
     frequencies = StyleFrequencies(STYLE_IOU, references.shape[1])
     size = at_once(BATCH, samples[0, 0].numel())
