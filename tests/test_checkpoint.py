@@ -13,6 +13,7 @@ import torch
 from cvae.checkpoint import read_checkpoint, write_checkpoint
 from cvae.errors import UserError
 from cvae.files import remove_leftovers, write_atomically
+from cvae.training.checkpoints import CheckpointFiles
 
 CONTENT: dict[str, Any] = {
     "state_dict": OrderedDict(weight=torch.arange(6.0).view(2, 3)),
@@ -175,3 +176,9 @@ def test_what_a_killed_write_leaves_is_a_leftover(
 
 def test_a_folder_that_does_not_exist_has_no_leftovers(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "nowhere")
+
+
+def test_a_callback_that_saves_by_itself_through_lightning_can(tmp_path: Path) -> None:
+    path = tmp_path / "own.ckpt"
+    CheckpointFiles().save_checkpoint({"epoch": 1}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}

@@ -19,7 +19,7 @@ from cvae.training.checks import check_trainer
         (
             ["trainer=gpu", "trainer.precision=16-mixed", "trainer.gradient_clip_val=1"],
             True,
-            "needs optimizer.fused=false",
+            "needs a run with optimizer.fused=false",
         ),
     ],
 )

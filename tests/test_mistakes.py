@@ -181,12 +181,13 @@ CONTRADICTIONS = [
     ("trainer.precision=16-mixed", "is for GPUs: give trainer.precision=bf16-mixed"),
     (
         "trainer.gradient_clip_val=50 trainer.precision=bf16-mixed",
-        "trainer.gradient_clip_val with trainer.precision=bf16-mixed needs optimizer.fused=false",
+        "trainer.gradient_clip_val with trainer.precision=bf16-mixed needs a run",
     ),
     (
         "objective=iwae objective.num_samples=10000000000",
-        "not enough memory: give a smaller data.batch_size, network or objective.num_samples",
+        "not enough memory: train with a smaller data.batch_size, network or num_samples",
     ),
+    ("network.hidden=[3000000,3000000]", "not enough memory: train with a smaller"),
     ("trainer.max_epochs=-1 trainer.max_time=00:00:01:00", "give trainer.max_epochs or"),
     ("callbacks=early_stopping data.split=full", "needs validation data"),
 ]
@@ -297,7 +298,7 @@ def test_a_mistaken_resumption_leaves_the_folder_as_it_was(
         (
             "data/train-images-idx3-ubyte",
             "cvae.train data.root={data}",
-            "could not be read (Permission denied): mend it, or name another folder with data.root",
+            "could not be read (Permission denied): mend it, or name another folder, in",
         ),
         (
             "data",

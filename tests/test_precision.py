@@ -17,13 +17,13 @@ SMALL = ("network.hidden=[128]", "trainer.limit_train_batches=200")
 # A product is rounded by half a unit in its last place, an output sums the errors of a few layers,
 # and over 784 pixels these largely cancel: so many units of the last place bound an image, and a
 # tenth of them the mean. A square's 64 pixels are mostly certain, where log p is −exp(−|logit|) and
-# its relative error the absolute one of the logit: eight units, as that is its size, and up to 60.
+# its relative error the absolute one of the logit: eight units, as that is its size.
 CASES = {
     "bernoulli": (SMALL, 10),
     "gaussian": ((*SMALL, "likelihood=gaussian"), 10),  # its scale is learned
     "continuous_bernoulli": ((*SMALL, "likelihood=continuous_bernoulli"), 10),
     "conv": (("network=conv", "network.channels=[8,16]", "trainer.limit_train_batches=50"), 10),
-    "unet": (("trainer.max_epochs=20",), 50),
+    "unet": (("trainer.max_epochs=20",), 20),
 }
 
 

@@ -14,7 +14,7 @@ from cvae.files import write_atomically
 
 
 def write_checkpoint(
-    content: Mapping[str, Any], path: Path, before: Callable[[], None] = lambda: None
+    content: Mapping[str, Any], path: Path, before: Callable[[], None] | None = None
 ) -> None:
     """Write a checkpoint; whatever happens, the file holds the old content or the new.
 

@@ -4,8 +4,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ _LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
 
 
 def write_atomically(
-    path: Path, content: bytes | memoryview, before: Callable[[], None] = lambda: None
+    path: Path, content: bytes | memoryview, before: Callable[[], None] | None = None
 ) -> None:
     """Write a file that is there whole or not at all, whoever else writes it, whatever happens.
 
@@ -33,21 +33,30 @@ def write_atomically(
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        before()
-        os.replace(temporary, path)
+        with _refused(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if before:
+            before()  # what it cannot do is not about this file
+        with _refused(path):
+            os.replace(temporary, path)
+    finally:
+        with suppress(OSError):  # gone if all went well
+            temporary.unlink()
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"{path} could not be written ({error.strerror}): "
             "free some space or choose another folder"
         ) from error
-    finally:
-        with suppress(OSError):  # gone if all went well
-            temporary.unlink()
 
 
 def written(path: Path) -> int | None:

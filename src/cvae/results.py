@@ -32,12 +32,14 @@ def record(run: Run) -> dict[str, Any]:
     """What is kept of a run.
 
     Raises:
-        UserError: it has not been trained to its end, or not been evaluated.
+        UserError: it has not been trained to its end, or not been evaluated, or does not say the
+            words of its command.
     """
     if not (run.metrics.is_file() and run.evaluation().is_file()):
         raise UserError(f"{run.folder}: train it to its end, then python -m cvae.evaluate it")
-    overrides = run.folder / ".hydra" / "overrides.yaml"
-    given = parse(overrides.read_bytes(), str(overrides)) if overrides.is_file() else None
+    if not run.words.is_file():
+        raise UserError(f"{run.words} is missing: nobody knows the command that began the run")
+    given: Any = parse(run.words.read_bytes(), str(run.words))
     words = [str(word) for word in given or [] if str(word).partition("=")[0] not in LOCAL]
     with (run.folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

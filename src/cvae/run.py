@@ -101,6 +101,10 @@ class Run(RunFolder):
         text = OmegaConf.to_yaml(OmegaConf.create(dict(self.config)))
         write_atomically(self.folder / "config.yaml", text.encode())
 
+    def write_words(self, words: Sequence[str]) -> None:
+        """Keep what was given on the command line that began it."""
+        write_atomically(self.words, OmegaConf.to_yaml(list(words)).encode())
+
     @cached_property
     def config(self) -> Config:
         """The resolved config, plain values only.

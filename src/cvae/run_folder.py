@@ -33,6 +33,11 @@ class RunFolder:
         """Final numbers."""
         return self.folder / "metrics.json"
 
+    @property
+    def words(self) -> Path:
+        """What was given on the command line that began it, where Hydra itself would put it."""
+        return self.folder / ".hydra" / "overrides.yaml"
+
     def evaluation(self, split: str = "test") -> Path:
         """What `cvae.evaluate` measured."""
         return self.folder / f"evaluation{_ending(split)}.json"

@@ -80,10 +80,11 @@ def _begin(folder: Path, config: DictConfig, composed: Sequence[DictConfig]) -> 
         UserError: the folder holds another sweep or something else, a job of it trains, two jobs
             have one folder, or it cannot be written.
     """
-    runs = []
+    words = dict[Run, Sequence[str]]()
     for number, job in enumerate(composed):
         with suppress(*MISTAKES):  # which the job will tell of
-            runs.append(_job(job, number))
+            words[_job(job, number)] = job.hydra.overrides.task
+    runs = list(words)
     if len({run.folder for run in runs}) < len(runs):
         raise UserError(
             "hydra.sweep.subdir is the same for several jobs: put ${hydra:job.num} into it"
@@ -102,6 +103,7 @@ def _begin(folder: Path, config: DictConfig, composed: Sequence[DictConfig]) -> 
         announce(folder)
         for run in waiting:
             run.write_config()
+            run.write_words(words[run])
     if run_beside(config.hydra.launcher):
         count = len(composed) or config.hydra.sweeper.get("n_jobs", 1)
         share_threads(config.hydra.launcher, count)

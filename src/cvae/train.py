@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from cvae.command import MISTAKES, log_mistake, log_to, run_command
 from cvae.errors import Interrupted, UserError
-from cvae.files import write_atomically
 from cvae.run import Run
 from cvae.sweep import Jobs, end_sweep, folder_config, stopped
 from cvae.training.apart import apart
@@ -54,14 +53,13 @@ def train(config: DictConfig, folder: Path) -> None:
 
 
 def _begin(run: Run) -> None:
-    """Begin a run, and keep the words of its command where Hydra itself would have put them.
+    """Begin a run, and keep the words of its command.
 
     Raises:
         UserError: as of `Run.begin`.
     """
     run.begin()
-    words = OmegaConf.to_yaml(HydraConfig.get().overrides.task)
-    write_atomically(run.folder / ".hydra" / "overrides.yaml", words.encode())
+    run.write_words(HydraConfig.get().overrides.task)
 
 
 def _restarted() -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from cvae.comparison.keys import check_key, differing, value_of
+from cvae.comparison.keys import check_key, differing, portable, value_of
 from cvae.comparison.rows import ORDER, Row
 from cvae.config import Config
 
@@ -66,12 +66,14 @@ class Comparison:
         found = {name: {row.conditions[name] for row in finished} for name in WHY_NOT}
         self.conditions = [name for name in WHY_NOT if len(found[name]) > 1]
         self.metrics = sorted({name for row in finished for name in row.metrics}, key=_order)
-        self.groups = self._group()
+        self.groups = self._group(folders=bool(keys))
 
-    def _group(self) -> list[Group]:
+    def _group(self, folders: bool) -> list[Group]:
+        """Put the runs together; folders set them apart only where their key was asked for."""
         groups: dict[tuple[str, ...], Group] = {}
         for row in sorted(self.rows, key=lambda row: not row.finished):
-            values = tuple(value_of(row.config, key) for key in self.keys)
+            config = row.config if folders else portable(row.config)
+            values = tuple(value_of(config, key) for key in self.keys)
             if row.finished:
                 values += tuple(row.conditions[name] for name in self.conditions)
             else:  # nobody knows its data: it goes with the first of the same config
@@ -108,7 +110,7 @@ def _repeated(group: Group) -> list[str]:
 
 
 def _experiment(row: Row) -> Mapping[str, object]:
-    return {key: value for key, value in row.config.items() if key != "name"}
+    return {**row.config, "name": None, "data": {**row.config["data"], "root": None}}
 
 
 def _order(metric: str) -> tuple[int, float]:

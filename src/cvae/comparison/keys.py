@@ -35,10 +35,9 @@ def value_of(config: Config, key: str) -> str:
     """The value of `model.latent_dim`, or the short name of the group `model`, as a text.
 
     Returns:
-        Equal texts for equal values, and for any two paths; ABSENT where the config has no such
-        key.
+        Equal texts for equal values; ABSENT where the config has no such key.
     """
-    node: Any = portable(config)
+    node: Any = config
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:
             return ABSENT

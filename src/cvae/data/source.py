@@ -160,6 +160,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path} could not be read ({error.strerror}): mend it, or name another folder with "
-            "data.root=FOLDER"
+            f"{path} could not be read ({error.strerror}): mend it, or name another folder, "
+            "in training with data.root=FOLDER, of a finished run with --data-root FOLDER"
         ) from error

@@ -32,29 +32,38 @@ def main() -> None:
 
 
 def _cause(failed: ChildFailedError) -> ProcessFailure:
-    """The process that failed first, or that was killed.
+    """The process that was killed, or that tells of a mistake, or that failed first.
 
-    The others lose their connection to a killed one, and may tell of it before torchrun looks; one
-    that hangs is killed by torchrun itself, but not so soon.
+    The others lose their connection to it, and may tell of that before torchrun looks; one that
+    hangs is killed by torchrun itself, but not so soon.
     """
     _, first = failed.get_first_failure()
-    for failure in failed.failures.values():
-        if failure.exitcode < 0 and failure.timestamp - first.timestamp < PATIENCE:
-            return failure
-    return first
+    others = failed.failures.values()
+    near = [failure for failure in others if failure.timestamp - first.timestamp < PATIENCE]
+    killed = [failure for failure in near if failure.exitcode < 0]
+    mistaken = [failure for failure in near if _told(failure)[0] == UserError.__name__]
+    return [*killed, *mistaken, first][0]
+
+
+def _told(failure: ProcessFailure) -> tuple[str, str]:
+    """The kind of what a process raised, and its words; of one that could not tell, nothing."""
+    told = failure.error_file_data["message"]
+    kind, _, words = told["message"].partition(": ") if isinstance(told, dict) else ("", "", "")
+    return kind, words
 
 
 def _in_one_line(failure: ProcessFailure, processes: str) -> str:
     """What went wrong in a process; a fault's traceback is shown as well."""
-    told = failure.error_file_data["message"]
-    if not isinstance(told, dict):  # it could not tell
+    kind, words = _told(failure)
+    if not kind:
         how = failure.message if failure.exitcode < 0 else f"exit status {failure.exitcode}"
         return f"process {failure.local_rank + 1} of {processes} ended: {how}"
-    kind, _, message = told["message"].partition(": ")
     if kind == UserError.__name__:
-        return message
+        return words
+    told = failure.error_file_data["message"]
     print(told["extraInfo"]["py_callstack"], file=sys.stderr)
-    return told["message"]
+    message: str = told["message"]
+    return message
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ def _check_precision(optimizer: Mapping[str, Any], options: Mapping[str, Any], g
     if precision != "32-true" and options["gradient_clip_val"] and optimizer.get("fused"):
         # it unscales its gradients itself, too late to clip them; Lightning refuses bfloat16 too
         raise UserError(
-            f"trainer.gradient_clip_val with trainer.precision={precision} needs "
-            "optimizer.fused=false"
+            f"trainer.gradient_clip_val with trainer.precision={precision} needs a run "
+            "with optimizer.fused=false"
         )
 
 

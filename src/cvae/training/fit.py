@@ -65,7 +65,8 @@ def fit(run: Run) -> dict[str, Any]:
     seed_everything(run.config["seed"], verbose=False)  # of the weights; noise has its own
     last = run.checkpoint("last")
     step = read_checkpoint(last)["global_step"] if last.is_file() else None
-    module = make_module(run, new=step is None)
+    with _mistakes():
+        module = make_module(run, new=step is None)
     recorder = Recorder(run.folder, module.objective.terms)
     trainer = make_trainer(run, recorder, step)
     log.info("training on %s", _devices(trainer))
@@ -121,7 +122,7 @@ def _mistakes() -> Iterator[None]:
         if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
             raise
         raise UserError(
-            "not enough memory: give a smaller data.batch_size, network or objective.num_samples "
+            "not enough memory: train with a smaller data.batch_size, network or num_samples "
             f"({' '.join(str(error).split())})"
         ) from error
 

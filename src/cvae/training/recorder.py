@@ -92,6 +92,10 @@ class Recorder(Callback):
         self.seconds += now - self._clock
         self._clock = now
 
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        for name in [name for name in trainer.callback_metrics if name.startswith("val/")]:
+            del trainer.callback_metrics[name]  # of the last one, which Lightning keeps
+
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._clock = time.perf_counter()  # validation is not training
         metrics = trainer.callback_metrics.items()

@@ -4,16 +4,19 @@ import json
 import logging
 import os
 import sys
+import time
 from contextlib import nullcontext
 
-from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+from torch.distributed.elastic.multiprocessing.errors import ErrorHandler, get_error_handler
 
 from cvae.allowed import allow
 from cvae.command import log_to, run_command
-from cvae.errors import Interrupted
+from cvae.errors import Interrupted, UserError
 from cvae.run import Run
 from cvae.training.fit import fit
 from cvae.training.signals import end_with
+
+WAIT = 3.0  # seconds in which a process that ends because of a mistake has told of it
 
 
 def main() -> None:
@@ -30,11 +33,19 @@ def main() -> None:
     handler = get_error_handler()
     handler.initialize()
     try:
-        with run.hold_for_parent() if first else nullcontext():
-            fit(run)
+        _fit(run, first, handler)
     except Interrupted as interruption:  # the process that started all this tells of it
         sys.exit(128 + interruption.signum)
+
+
+def _fit(run: Run, first: bool, handler: ErrorHandler) -> None:
+    """Train, and leave word of what went wrong for the launcher."""
+    try:
+        with run.hold_for_parent() if first else nullcontext():
+            fit(run)
     except Exception as error:
+        if not isinstance(error, UserError):
+            time.sleep(WAIT)  # it may be the connection to another, whose mistake it is
         handler.record_exception(error)
         sys.exit(1)
 
