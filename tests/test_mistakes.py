@@ -187,7 +187,6 @@ CONTRADICTIONS = [
         "objective=iwae objective.num_samples=10000000000",
         "not enough memory: train with a smaller data.batch_size, network or num_samples",
     ),
-    ("network.hidden=[3000000,3000000]", "not enough memory: train with a smaller"),
     ("trainer.max_epochs=-1 trainer.max_time=00:00:01:00", "give trainer.max_epochs or"),
     ("callbacks=early_stopping data.split=full", "needs validation data"),
 ]

@@ -65,8 +65,7 @@ def fit(run: Run) -> dict[str, Any]:
     seed_everything(run.config["seed"], verbose=False)  # of the weights; noise has its own
     last = run.checkpoint("last")
     step = read_checkpoint(last)["global_step"] if last.is_file() else None
-    with _mistakes():
-        module = make_module(run, new=step is None)
+    module = make_module(run, new=step is None)
     recorder = Recorder(run.folder, module.objective.terms)
     trainer = make_trainer(run, recorder, step)
     log.info("training on %s", _devices(trainer))
