@@ -181,7 +181,7 @@ CONTRADICTIONS = [
     ("trainer.precision=16-mixed", "is for GPUs: give trainer.precision=bf16-mixed"),
     (
         "trainer.gradient_clip_val=50 trainer.precision=bf16-mixed",
-        "trainer.gradient_clip_val with trainer.precision=bf16-mixed needs a run",
+        "trainer.gradient_clip_val with trainer.precision=bf16-mixed needs a run with",
     ),
     (
         "objective=iwae objective.num_samples=10000000000",

@@ -177,12 +177,19 @@ def test_a_name_may_have_folders(finished: Run, tmp_path: Path) -> None:
         keep([other], docs)
 
 
-def test_seeds_with_a_guess_each_are_one_row(finished: Run, tmp_path: Path) -> None:
+def test_seeds_with_a_guess_each_are_one_row_and_no_path_is_kept(
+    finished: Run, tmp_path: Path
+) -> None:
     docs = _docs(tmp_path, finished.config["name"])
     for seed in (0, 1):
         model = {**finished.config["model"], "guess": f"/home/me/guess{seed}"}
-        keep([Run(finished.folder, {**finished.config, "model": model, "seed": seed})], docs)
+        run = Run(finished.folder, {**finished.config, "model": model, "seed": seed})
+        run.write_words([f"model.guess={model['guess']}"])
+        keep([run], docs)
     assert "100.00 ± 0.00" in render(docs)
+    for path in (docs / "runs").iterdir():
+        assert "model.guess=FOLDER" in path.read_text()
+        assert "/home/me" not in path.read_text()
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -16,7 +16,7 @@ from typing import Any
 
 from cvae.columns import Record
 from cvae.command import run_command
-from cvae.comparison.keys import differing, portable
+from cvae.comparison.keys import FOLDERS, differing, portable
 from cvae.config import parse
 from cvae.errors import UserError
 from cvae.files import read_json, write_atomically
@@ -40,13 +40,13 @@ def record(run: Run) -> dict[str, Any]:
     if not run.words.is_file():
         raise UserError(f"{run.words} is missing: nobody knows the command that began the run")
     given: Any = parse(run.words.read_bytes(), str(run.words))
-    words = [str(word) for word in given or [] if str(word).partition("=")[0] not in LOCAL]
+    told = [str(word) for word in given or [] if str(word).partition("=")[0] not in LOCAL]
     with (run.folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     every = max(1, ceil(len(rows) / POINTS))
     return {
         "name": run.config["name"],
-        "command": shlex.join(["python", "-m", "cvae.train", *words]),
+        "command": shlex.join(["python", "-m", "cvae.train", *map(_anywhere, told)]),
         "config": portable(run.config),
         "metrics": _without_folder(read_json(run.metrics)),
         "evaluation": _without_folder(read_json(run.evaluation())),
@@ -84,6 +84,13 @@ def _check_alike(run: Run, kept: Record, others: Mapping[Path, Record]) -> None:
                 f"{run.folder} and {place} differ in {', '.join(apart)}: remove that record, or "
                 "train one of them with a name=NAME of its own"
             )
+
+
+def _anywhere(word: str) -> str:
+    """A word of a command without the path that it may hold, as `portable` leaves a config."""
+    key, _, value = word.partition("=")
+    any_path = FOLDERS.get(key)
+    return f"{key}={any_path}" if any_path and value not in ("true", "false") else word
 
 
 def _without_folder(results: Mapping[str, Any]) -> dict[str, Any]:
