@@ -78,18 +78,6 @@ def test_one_sample_gives_the_elbo_on_average() -> None:
     assert off.mean().abs() < 5 * off.std() / math.sqrt(20_000)
 
 
-def test_the_bounds_gradient_weighs_each_sample_by_its_share() -> None:
-    model = network_model(learned_prior)
-    x, y, noise = torch.randn(B, X), torch.rand(B, Y).round(), torch.randn(5, B, D)
-    loss = Iwae(5)(model, x, y, noise, epoch=0).loss.sum()
-    log_weights = model.elbo(x, y, noise).log_weights
-    shares = (log_weights.exp() / log_weights.exp().sum(0)).detach()
-    assert shares.amax(0).min() > 0.25
-    parameters = list(model.parameters())
-    expected = torch.autograd.grad(-(shares * log_weights).sum(), parameters)
-    torch.testing.assert_close(torch.autograd.grad(loss, parameters), expected)
-
-
 @torch.no_grad()
 def test_a_learned_prior_can_be_the_fixed_one() -> None:
     """A network that puts out zeros is N(0, I), so the best learned prior is no worse."""

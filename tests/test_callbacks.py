@@ -122,14 +122,6 @@ def test_the_decoder_starts_at_the_mean_of_the_training_data(
     torch.testing.assert_close(bias.sigmoid(), data.mean().clamp(1e-3, 1 - 1e-3).flatten())
 
 
-def test_a_trained_folder_is_not_trained_again(trained: Train, tmp_path: Path) -> None:
-    trained()
-    before = (tmp_path / "metrics.csv").read_bytes()
-    with pytest.raises(UserError, match="holds a run"):
-        trained()
-    assert (tmp_path / "metrics.csv").read_bytes() == before
-
-
 @pytest.mark.parametrize(
     "overrides",
     [

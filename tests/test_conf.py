@@ -241,12 +241,6 @@ def test_an_experiment_takes_another_objective(compose: Compose, choice: str) ->
     assert compose(*words)["objective"] == expected
 
 
-def test_the_plain_vae_refuses_a_learned_prior(compose: Compose, tmp_path: Path) -> None:
-    run = Run(tmp_path, compose("model=vae", "prior=learned"))
-    with pytest.raises(UserError, match="leave out prior=learned, or use model=cvae_learned_prior"):
-        run.build_model()
-
-
 @pytest.mark.parametrize(
     ("overrides", "prior"),
     [

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributions import Distribution
 
 from cvae.densities import BernoulliHead, ContinuousBernoulliHead, GaussianHead, Head
 from cvae.errors import UserError
@@ -18,10 +19,10 @@ from cvae.models import (
     learned_prior,
     vae,
 )
-from cvae.networks import MLP, Conv
+from cvae.networks import MLP, Conv, UNet
 
 B, D = 4, 3
-X_SHAPE, Y_SHAPE = (5,), (1, 8, 8)
+X_SHAPE, IMAGE, Y_SHAPE = (5,), (2, 8, 8), (1, 8, 8)
 MODELS: dict[str, Callable[..., ConditionalVAE]] = {
     "vae": vae,
     "conditional_vae": conditional_vae,
@@ -36,13 +37,19 @@ HEADS: dict[str, Callable[[], Head]] = {
     "gaussian": lambda: GaussianHead(min_scale=0.1, max_scale=1.0),
     "gaussian_fixed": lambda: GaussianHead(scale=0.5),
 }
-NETWORKS = {"mlp": MLP([16, 8], "tanh"), "conv": Conv([4, 6], [16], "silu")}
+NETWORKS = {
+    "mlp": MLP([16, 8], "tanh"),
+    "conv": Conv([4, 6], [16], "silu"),
+    "unet": UNet([6, 8, 10], [16], "silu"),
+}
+X_SHAPES = {"mlp": X_SHAPE, "conv": X_SHAPE, "unet": IMAGE}
 
 
 COMBINATIONS = [
     choice
     for choice in product(MODELS, PRIORS, HEADS, NETWORKS)
     if choice[:2] not in (("vae", "learned"), ("deterministic", "learned"))
+    if (choice[0], choice[3]) != ("vae", "unet")
 ]
 
 
@@ -52,8 +59,9 @@ def test_every_composition_has_a_finite_elbo_and_trains_every_parameter(
 ) -> None:
     torch.manual_seed(0)
     likelihood = HEADS[head]()
-    model = MODELS[name](X_SHAPE, Y_SHAPE, NETWORKS[network], PRIORS[prior], likelihood, D)
-    x, y = torch.randn(B, *X_SHAPE), torch.rand(B, *Y_SHAPE)
+    x_shape = X_SHAPES[network]
+    model = MODELS[name](x_shape, Y_SHAPE, NETWORKS[network], PRIORS[prior], likelihood, D)
+    x, y = torch.randn(B, *x_shape), torch.rand(B, *Y_SHAPE)
     y = y.round() if likelihood.binary else y
     terms = model.elbo(x, y, torch.randn(2, B, model.latent_dim))
 
@@ -93,16 +101,26 @@ def test_a_model_that_ignores_z_has_the_likelihood_of_the_deterministic_one() ->
 
 
 @pytest.mark.parametrize("guess", [False, True])
+@pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_x_reaches_prior_posterior_and_decoder(network: str, guess: bool) -> None:
+def test_x_reaches_prior_posterior_and_decoder(network: str, prior: str, guess: bool) -> None:
     torch.manual_seed(0)
+    x_shape, likelihood = X_SHAPES[network], BernoulliHead()
     model = conditional_vae(
-        X_SHAPE, Y_SHAPE, NETWORKS[network], learned_prior, BernoulliHead(), D, guess
+        x_shape, Y_SHAPE, NETWORKS[network], PRIORS[prior], likelihood, D, guess
     )
-    y, z = torch.rand(B, *Y_SHAPE), torch.randn(B, D)
-    x, other = torch.randn(2, B, *X_SHAPE)
-    for density, rest in ((model.prior, ()), (model.encoder, (y,)), (model.decoder, (z,))):
-        assert (density(x, *rest).mean != density(other, *rest).mean).any(-1).all()
+    x, other = torch.randn(2, B, *x_shape)
+    y, another = torch.rand(2, B, *Y_SHAPE)
+    z, third = torch.randn(2, B, D)
+
+    def differ(first: Distribution, second: Distribution) -> bool:
+        return bool((first.mean != second.mean).flatten(1).any(1).all())
+
+    assert differ(model.prior(x), model.prior(other)) == (prior == "learned")
+    assert differ(model.encoder(x, y), model.encoder(other, y))
+    assert differ(model.encoder(x, y), model.encoder(x, another))
+    assert differ(model.decoder(x, z), model.decoder(other, z))
+    assert differ(model.decoder(x, z), model.decoder(x, third))
 
 
 def test_prior_and_posterior_see_one_guess_of_y_and_the_decoder_sees_none() -> None:
@@ -145,10 +163,9 @@ def test_the_deterministic_network_refuses_a_prior_of_the_condition() -> None:
         deterministic(X_SHAPE, Y_SHAPE, NETWORKS["mlp"], learned_prior, BernoulliHead())
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_vae_refuses_a_prior_of_the_condition_it_ignores(network: str) -> None:
-    with pytest.raises(UserError, match="prior=learned"):
-        vae(X_SHAPE, Y_SHAPE, NETWORKS[network], learned_prior, BernoulliHead(), D)
+def test_vae_refuses_a_prior_of_the_condition_it_ignores() -> None:
+    with pytest.raises(UserError, match="leave out prior=learned, or use model=cvae_learned_prior"):
+        vae(X_SHAPE, Y_SHAPE, NETWORKS["mlp"], learned_prior, BernoulliHead(), D)
 
 
 def test_the_two_priors_differ_in_the_prior_alone() -> None:

@@ -1,5 +1,6 @@
-from collections.abc import Callable, Sequence
+from itertools import product
 from math import prod
+from typing import Any
 
 import pytest
 import torch
@@ -7,17 +8,29 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvae.errors import UserError
-from cvae.networks import MLP, Conv
+from cvae.networks import MLP, Conv, Networks, UNet
 from cvae.networks.family import ACTIVATIONS, Tanh
 from cvae.networks.mlp import JointLinear
 
 K, B, D = 3, 4, 5
-VECTOR, IMAGE = (6,), (2, 8, 8)
-FAMILIES = {"mlp": MLP([16, 12], "tanh"), "conv": Conv([4, 6], [16], "silu")}
-Maker = Callable[[Sequence[Sequence[int]], Sequence[int]], nn.Module]
+VECTOR, IMAGE, DRAWN = (6,), (2, 8, 12), (1, 8, 12)
+ANOTHER_ORDER = {"rtol": 1e-4, "atol": 1e-5}  # of a batched product's sums, in float32
+FAMILIES: dict[str, Networks] = {
+    "mlp": MLP([16, 12], "tanh"),
+    "conv": Conv([4, 6], [16], "silu"),
+    "unet": UNet([6, 8, 10], [16], "silu"),
+}
 
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
-every_condition = pytest.mark.parametrize("x_shape", [VECTOR, IMAGE], ids=["vector", "image"])
+with_every_condition = pytest.mark.parametrize(
+    ("family", "x_shape"),
+    [
+        pytest.param(family, shape, id=f"{name} {shape}")
+        for name, family in FAMILIES.items()
+        for shape in (VECTOR, IMAGE)
+        if (name, shape) != ("unet", VECTOR)
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -77,45 +90,49 @@ def test_joint_linear_refuses_another_number_of_inputs() -> None:
         joint(torch.randn(2, 3))
 
 
-@every_family
-@every_condition
-@pytest.mark.parametrize("y_shape", [(7,), (1, 8, 8)], ids=["y vector", "y image"])
+@pytest.mark.parametrize(
+    ("family", "x_shape", "y_shape"),
+    [
+        *product((FAMILIES["mlp"], FAMILIES["conv"]), (VECTOR, IMAGE), ((7,), DRAWN)),
+        (FAMILIES["unet"], IMAGE, DRAWN),
+    ],
+)
 def test_encoder_broadcasts_over_leading_dimensions(
-    family: MLP | Conv, x_shape: tuple[int, ...], y_shape: tuple[int, ...]
+    family: Networks, x_shape: tuple[int, ...], y_shape: tuple[int, ...]
 ) -> None:
     network = family.encoder([x_shape, y_shape], (2, D))
     x, y = torch.randn(B, *x_shape), torch.randn(K, B, *y_shape)
     together = network(x, y)
     assert together.shape == (K, B, 2, D)
-    torch.testing.assert_close(together, torch.stack([network(x, part) for part in y]))
+    single = torch.stack([network(x, part) for part in y])
+    torch.testing.assert_close(together, single, **ANOTHER_ORDER)
     assert network(x, y[0]).shape == (B, 2, D)
 
 
-@every_family
-@every_condition
+@with_every_condition
 @pytest.mark.parametrize("leading", [(), (K,), (2, K)], ids=str)
 def test_decoder_broadcasts_over_samples_of_z(
-    family: MLP | Conv, x_shape: tuple[int, ...], leading: tuple[int, ...]
+    family: Networks, x_shape: tuple[int, ...], leading: tuple[int, ...]
 ) -> None:
-    network = family.decoder([x_shape, (D,)], (2, 1, 8, 12))
+    network = family.decoder([x_shape, (D,)], (2, *DRAWN))
     x, z = torch.randn(B, *x_shape), torch.randn(*leading, B, D)
     together = network(x, z)
-    assert together.shape == (*leading, B, 2, 1, 8, 12)
+    assert together.shape == (*leading, B, 2, *DRAWN)
     single = torch.stack([network(x, part) for part in z.reshape(-1, B, D)])
-    # a batched product sums in another order; float32
-    torch.testing.assert_close(together.reshape(single.shape), single, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together.reshape(single.shape), single, **ANOTHER_ORDER)
 
 
 @every_family
-def test_a_decoder_starts_at_an_output(family: MLP | Conv) -> None:
-    network, shape = family.decoder([VECTOR, (D,)], (2, 3, 8, 8)), (2, 3, 8, 8)
+def test_a_decoder_starts_at_an_output(family: Networks) -> None:
+    shape = (2, 3, *DRAWN[1:])
+    network: Any = family.decoder([IMAGE, (D,)], shape)
     for parameter in network.parameters():
         nn.init.zeros_(parameter)  # but for the start, nothing is drawn
     start = torch.randn(shape)
-    network.start_at(start)  # type: ignore[operator]
-    if isinstance(family, Conv):  # its bias is the same for each pixel of a plane
+    network.start_at(start)
+    if not isinstance(family, MLP):  # the bias is the same for each pixel of a plane
         start = start.mean((-2, -1), keepdim=True).expand(shape)
-    drawn = network(torch.randn(B, *VECTOR), torch.randn(B, D))
+    drawn = network(torch.randn(B, *IMAGE), torch.randn(B, D))
     torch.testing.assert_close(drawn, start.expand(B, *shape))
 
 
@@ -131,10 +148,9 @@ def test_mlp_decoder_draws_vectors_and_mirrors_the_encoder() -> None:
     assert widths(family.decoder([(D,)], (1, 7))) == [12, 16, 7]
 
 
-@every_family
-@every_condition
-def test_every_input_and_every_weight_matters(family: MLP | Conv, x_shape: tuple[int, ...]) -> None:
-    network = family.decoder([x_shape, (D,)], (2, 1, 8, 8))
+@with_every_condition
+def test_every_input_and_every_weight_matters(family: Networks, x_shape: tuple[int, ...]) -> None:
+    network = family.decoder([x_shape, (D,)], (2, *DRAWN))
     x = torch.randn(B, *x_shape, requires_grad=True)
     z = torch.randn(B, D, requires_grad=True)
     network(x, z).square().sum().backward()
@@ -144,12 +160,15 @@ def test_every_input_and_every_weight_matters(family: MLP | Conv, x_shape: tuple
 
 
 @every_family
-def test_examples_do_not_see_each_other(family: MLP | Conv) -> None:
-    network = family.encoder([IMAGE, VECTOR], (2, D))
-    x, y = torch.randn(B, *IMAGE), torch.randn(B, *VECTOR)
-    alone = torch.cat([network(x[i : i + 1], y[i : i + 1]) for i in range(B)])
-    # a batched product sums in another order; float32
-    torch.testing.assert_close(network(x, y), alone, rtol=1e-4, atol=1e-5)
+def test_examples_do_not_see_each_other(family: Networks) -> None:
+    x, y, z = torch.randn(B, *IMAGE), torch.randn(B, *DRAWN), torch.randn(B, D)
+    encoder, decoder = (
+        family.encoder([IMAGE, DRAWN], (2, D)),
+        family.decoder([IMAGE, (D,)], (1, *DRAWN)),
+    )
+    for network, *given in ((encoder, x, y), (decoder, x, z)):
+        alone = [network(*(part[i : i + 1] for part in given)) for i in range(B)]
+        torch.testing.assert_close(network(*given), torch.cat(alone), **ANOTHER_ORDER)
 
 
 def flops(network: nn.Module, *inputs: Tensor) -> int:
@@ -158,12 +177,12 @@ def flops(network: nn.Module, *inputs: Tensor) -> int:
     return counter.get_total_flops()
 
 
-@every_family
+@pytest.mark.parametrize("family", [FAMILIES["mlp"], FAMILIES["conv"]], ids=["mlp", "conv"])
 @pytest.mark.parametrize(
     ("small", "large"), [((2,), (300,)), ((1, 8, 8), (3, 16, 16))], ids=["vector", "image"]
 )
 def test_the_conditions_part_is_computed_once_for_k_samples(
-    family: MLP | Conv, small: tuple[int, ...], large: tuple[int, ...]
+    family: Networks, small: tuple[int, ...], large: tuple[int, ...]
 ) -> None:
     def cost(x_shape: tuple[int, ...], k: int) -> int:
         network = family.decoder([x_shape, (D,)], (1, 1, 8, 8))
