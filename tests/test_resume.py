@@ -12,7 +12,8 @@ import pytest
 
 from cvae.errors import UserError
 from cvae.run import Run
-from cvae.training.signals import requeue
+from cvae.run_folder import resume_command
+from cvae.training.slurm import requeue
 from folders import differences, load, points, results, step
 from warm import Command, signal_at
 
@@ -207,13 +208,45 @@ def test_a_signal_after_training_is_not_lost(begin: Begin, tmp_path: Path, place
     assert not (tmp_path / "metrics.json").exists()
 
 
+def test_the_same_signal_twice_is_one_wish(begin: Begin, tmp_path: Path) -> None:
+    """As of `timeout`, which tells the process and then its group."""
+    before = signal_at(STEP_END, signal.SIGTERM, at_step=30, times=2)
+    assert begin(tmp_path, before=before).wait().status == 128 + signal.SIGTERM
+    assert step(tmp_path) == 30
+
+
 def test_a_second_signal_ends_a_run_at_once(begin: Begin, tmp_path: Path) -> None:
     """In the middle of a step, so that the checkpoint is older."""
-    before = signal_at(STEP_END, signal.SIGTERM, at_step=30, times=2)
+    later = "import cvae.interruption as interruption; interruption.TOGETHER = 0\n"
+    before = later + signal_at(STEP_END, signal.SIGTERM, at_step=30, times=2)
     command = begin(tmp_path, before=before).wait()
     assert command.status == 128 + signal.SIGTERM
     assert_one_line(command, "interrupted by SIGTERM")
     assert step(tmp_path) == STEPS_PER_EPOCH
+
+
+@pytest.mark.parametrize(("ignored", "status"), [(False, 128 + signal.SIGHUP), (True, 0)])
+def test_a_terminal_that_closes_is_a_signal_but_not_under_nohup(
+    begin: Begin, tmp_path: Path, ignored: bool, status: int
+) -> None:
+    nohup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" if ignored else ""
+    before = nohup + signal_at(STEP_END, signal.SIGHUP, at_step=30)
+    assert begin(tmp_path, before=before).wait().status == status
+    assert step(tmp_path) == (60 if ignored else 30)
+
+
+def test_a_bar_that_nobody_reads_any_more_does_not_end_a_run(begin: Begin, tmp_path: Path) -> None:
+    unread = "import os; here, there = os.pipe(); os.dup2(there, 1); os.close(here)\n"
+    before = unread + signal_at(STEP_END, signal.SIGTERM, at_step=30)
+    command = begin(tmp_path, "trainer.enable_progress_bar=true", before=before).wait()
+    assert command.status == 128 + signal.SIGTERM
+    assert_one_line(command, "goes on from the last checkpoint")
+    assert step(tmp_path) == 30
+
+
+def test_the_command_that_goes_on_is_quoted_for_a_shell() -> None:
+    command = resume_command(Path("my runs/a"), ["trainer.max_epochs=4"])
+    assert command == "python -m cvae.resume 'my runs/a' trainer.max_epochs=4"
 
 
 def test_a_finished_run_is_not_trained_again_unless_for_longer(
@@ -372,6 +405,19 @@ def slurm_job(tmp_path: Path) -> dict[str, str]:
         "SLURM_NODEID": "0",
         "PATH": f"{tools}:{os.environ['PATH']}",
     }
+
+
+def test_slurm_does_not_put_back_what_would_begin_anew(begin: Begin, tmp_path: Path) -> None:
+    """Its folder is named by the time, and the next start's by another."""
+    before = signal_at(STEP_END, signal.SIGUSR1, 30)
+    folder = tmp_path / "${now:%Y}"
+    command = begin(folder, before=before, **slurm_job(tmp_path)).wait()
+    assert command.status == 128 + signal.SIGUSR1
+    assert "job 4711 is not put back into SLURM's queue" in command.output
+    assert not (tmp_path / "asked").exists()
+    (written,) = tmp_path.glob("20*")
+    assert_one_line(command, f"python -m cvae.resume {written} goes on")
+    assert step(written) == 30
 
 
 @pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])

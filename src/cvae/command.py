@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cvae.errors import Interrupted, UserError, unknown
+from cvae.interruption import SIGNALS, answer, interrupt
 from cvae.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
@@ -43,9 +44,10 @@ def run_command(main: Callable[[], Any]) -> None:
     log_to(None)
     keep_freed_memory()
     preemption = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
-    signals = (signal.SIGINT, signal.SIGTERM, *preemption)
-    for signum in signals:
-        signal.signal(signum, interrupt)
+    signals = [*SIGNALS, *preemption]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup
+        signals.remove(signal.SIGHUP)
+    answer(signals, interrupt)
     os.environ.setdefault(ASKED, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra's main prints errors its own way
     try:
@@ -156,8 +158,3 @@ def _(error: OmegaConfBaseException) -> str:
 def _(error: ConfigAttributeError | ConfigKeyError) -> str:
     there = error.parent_node if isinstance(error.parent_node, DictConfig) else ()
     return str(unknown(str(error.full_key), str(error.key), there))
-
-
-def interrupt(signum: int, _frame: object) -> None:
-    """The signal handler that stops at once."""
-    raise Interrupted(signum)

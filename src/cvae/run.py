@@ -16,7 +16,7 @@ from cvae.densities import Head
 from cvae.errors import UserError
 from cvae.files import write_atomically
 from cvae.model import ConditionalVAE
-from cvae.run_folder import RunFolder
+from cvae.run_folder import RunFolder, resume_command
 
 MODEL_PREFIX = "model."  # of the model's weights in a checkpoint
 DENSITIES = {  # by whether the likelihood is of 0/1, and whether the pixels are grey
@@ -49,7 +49,7 @@ class Run(RunFolder):
         if self.begun:
             raise UserError(
                 f"{self.folder} holds a run: choose another hydra.run.dir, or go on with "
-                f"python -m cvae.resume {self.folder}"
+                f"{resume_command(self.folder)}"
             )
         self.check_place()
         self.write_config()

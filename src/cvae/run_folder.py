@@ -1,12 +1,14 @@
 """Where a run keeps its files, which are made of its weights, and which process may write them."""
 
+import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cvae.allowed import packages
 from cvae.errors import UserError
 from cvae.files import remove_leftovers, written
 
@@ -132,6 +134,12 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+
+def resume_command(folder: Path, changes: Sequence[str] = ()) -> str:
+    """What goes on with a run or a sweep, quoted for a shell."""
+    allowed = [word for package in packages() for word in ("--allow", package)]
+    return shlex.join(["python", "-m", "cvae.resume", str(folder), *changes, *allowed])
 
 
 def _ending(split: str) -> str:

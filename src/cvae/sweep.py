@@ -1,7 +1,6 @@
 """How a sweep begins and ends, whichever sweeper and launcher Hydra is told to use."""
 
 import logging
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,9 +22,10 @@ from cvae.config import check_config, plain
 from cvae.errors import Interrupted, UserError
 from cvae.jobs import announce, failures, jobs
 from cvae.run import Run
+from cvae.run_folder import resume_command
 from cvae.training.beside import run_beside, share_threads, stop_jobs_first
 from cvae.training.gpus import share_gpus
-from cvae.training.signals import requeue
+from cvae.training.slurm import requeue
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def _begin(folder: Path, config: DictConfig, composed: Sequence[DictConfig]) -> 
         if run.begun and Run(run.folder).config != run.config:
             raise UserError(
                 f"hydra.sweep.dir={folder} holds another sweep, whose job {run.folder.name} has "
-                f"other values: choose another, or go on with python -m cvae.resume {folder}"
+                f"other values: choose another, or go on with {resume_command(folder)}"
             )
     with ExitStack() as held:  # a job of the sweep as it was may train, without a checkpoint yet
         waiting = [run for run in runs if not run.begun]
@@ -156,7 +156,7 @@ def end_sweep(folder: Path) -> None:
     print(compare([str(folder)], [], folder))
     if missing:
         names = ", ".join(str(other) for other in missing)
-        hint = f"python -m cvae.resume {folder} goes on"
+        hint = f"{resume_command(folder)} goes on"
         if failed:
             hint += f", and so does its command with better values and hydra.sweep.dir={folder}"
         log.error(
@@ -172,5 +172,4 @@ def stopped(folder: Path, interruption: Interrupted, changes: Sequence[str] = ()
     """What to raise in place of a job's interruption: it says how to go on with its sweep."""
     if interruption.signum == signal.SIGUSR1:
         requeue()
-    words = shlex.join([str(folder), *changes])
-    return Interrupted(interruption.signum, f"python -m cvae.resume {words} goes on")
+    return Interrupted(interruption.signum, f"{resume_command(folder, changes)} goes on")

@@ -6,23 +6,23 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cvae.command import MISTAKES, log_mistake, log_to, run_command
 from cvae.errors import Interrupted, UserError
 from cvae.run import Run
+from cvae.run_folder import resume_command
 from cvae.sweep import Jobs, end_sweep, folder_config, stopped
 from cvae.training.apart import apart
 from cvae.training.beside import is_wanted, run_beside
 from cvae.training.gpus import take_gpu
 from cvae.training.launch import is_first_process, is_one_of_several, launch
+from cvae.training.slurm import folder_by_time
 
 log = logging.getLogger(__name__)
 _PACKAGED = Path(__file__).parent / "conf"  # in an installed wheel
@@ -79,7 +79,7 @@ def _as_it_began(run: Run) -> Run:
     if other:
         raise UserError(
             f"{run.folder} holds a run with another {', '.join(other)}: choose another "
-            f"hydra.run.dir, or go on with python -m cvae.resume {run.folder}"
+            f"hydra.run.dir, or go on with {resume_command(run.folder)}"
         )
     return kept
 
@@ -126,7 +126,7 @@ def main(config: DictConfig) -> float | None:
     try:
         if not hydra_config.run.dir:
             raise UserError("hydra.run.dir=: the name of a folder is missing")
-        _check_shared(hydra_config)
+        _check_shared()
         train(config, folder)
     except MISTAKES as error:
         log_mistake(error)
@@ -137,16 +137,15 @@ def main(config: DictConfig) -> float | None:
     sys.exit(1)
 
 
-def _check_shared(hydra_config: HydraConf) -> None:
+def _check_shared() -> None:
     """Refuse a folder that each of several processes would name by its own time.
 
     Raises:
         UserError: saying what to give instead.
     """
-    written: Any = OmegaConf.to_container(hydra_config.run, resolve=False)
     if os.environ.get("WORLD_SIZE") == "1":
         return
-    if is_one_of_several() and "${now" in (folder := written["dir"]):
+    if is_one_of_several() and (folder := folder_by_time()):
         raise UserError(
             f"hydra.run.dir={folder} is another folder in each process that torchrun or srun "
             "started: give hydra.run.dir=FOLDER, or trainer=multi_node, which names it by the job"

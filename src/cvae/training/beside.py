@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from cvae.command import interrupt
 from cvae.errors import UserError
+from cvae.interruption import interrupt
 from cvae.jobs import jobs
 from cvae.training.signals import handle_signals
 

@@ -12,8 +12,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cvae.checkpoint import read_checkpoint, write_checkpoint
-from cvae.command import interrupt
 from cvae.errors import Interrupted, UserError
+from cvae.interruption import interrupt
 from cvae.ranges import Positive
 from cvae.run import Run
 from cvae.training.recorder import Recorder

@@ -23,6 +23,7 @@ from cvae.run import Run
 from cvae.training.assembly import make_module, make_trainer
 from cvae.training.compilation import compiler_errors
 from cvae.training.module import Training
+from cvae.training.output import unbroken_output
 from cvae.training.recorder import Recorder
 from cvae.training.report import table
 
@@ -71,7 +72,7 @@ def fit(run: Run) -> dict[str, Any]:
     log.info("training on %s", _devices(trainer))
     if step is not None:
         log.info("going on from step %s", step)
-    with _mistakes(), compiler_errors():
+    with _mistakes(), compiler_errors(), unbroken_output():
         trainer.fit(module, datamodule=data, ckpt_path=None if step is None else last)
         if not last.is_file():
             raise UserError("nothing was trained: give trainer.max_epochs or max_steps 1 or more")

@@ -20,10 +20,12 @@ from cvae.build import build
 from cvae.data.base import InMemory
 from cvae.errors import Interrupted, UserError
 from cvae.run import Run
+from cvae.run_folder import resume_command
 from cvae.training.beside import THREADS
 from cvae.training.checks import check_trainer
 from cvae.training.fit import fit, quieten
-from cvae.training.signals import requeue, wait_for
+from cvae.training.signals import wait_for
+from cvae.training.slurm import requeue
 
 # What an outer launcher may have left behind, and a child's own launcher sets.
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -45,7 +47,7 @@ def launch(run: Run) -> dict[str, Any]:
             requeue()
         hint = "nothing to go on from yet"
         if run.checkpoint("last").is_file():
-            hint = f"python -m cvae.resume {run.folder} goes on from the last checkpoint"
+            hint = f"{resume_command(run.folder)} goes on from the last checkpoint"
         raise Interrupted(interruption.signum, hint) from interruption
 
 

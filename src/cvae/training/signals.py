@@ -1,6 +1,5 @@
-"""Signals that ask a run to stop, and SLURM's, which also asks for it to be started again."""
+"""Signals that ask a run to stop, and how they come to its other processes."""
 
-import logging
 import os
 import select
 import signal
@@ -11,24 +10,23 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from cvae.command import interrupt
 from cvae.errors import Interrupted
+from cvae.interruption import SIGNALS, answer, interrupt
 
-log = logging.getLogger(__name__)
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 PREEMPTIONS = (signal.SIGUSR1, signal.SIGUSR2)  # SLURM's, as the README has it, and submitit's
 LOOK_EVERY = 0.5  # seconds
 
 
 def handle_signals(handler: Callable[[int, object], None]) -> None:
-    """Take the place of Lightning's handlers, which wait for other processes, until it ends.
+    """Take the place of Lightning's handlers until training ends.
 
-    Where nobody listens to a signal, nobody will: SIGUSR1 is a wish under SLURM alone.
+    Its own wait for other processes, and SLURM's writes a checkpoint in the middle of a step, from
+    where no run can go on exactly. Where nobody listens to a signal, nobody will: SIGUSR1 is a wish
+    under SLURM alone.
     """
     if threading.current_thread() is threading.main_thread():
-        for signum in SIGNALS:
-            if callable(signal.getsignal(signum)):
-                signal.signal(signum, handler)
+        signums = (*SIGNALS, signal.SIGUSR1)
+        answer([signum for signum in signums if callable(signal.getsignal(signum))], handler)
 
 
 def wait_for(process: subprocess.Popen[bytes]) -> int:
@@ -80,14 +78,3 @@ def postponed() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def requeue() -> None:
-    """Put SLURM's job back into its queue, to run the same command again when there is room."""
-    job = os.environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        log.warning("SLURM was not asked to put job %s back: %s", job, error)
