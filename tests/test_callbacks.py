@@ -13,10 +13,14 @@ from lightning.pytorch import Trainer
 from cvae.build import build
 from cvae.data.module import ImageData
 from cvae.errors import UserError
+from cvae.evaluation.latents import latents
+from cvae.noise import Stream, generator
 from cvae.objectives import BetaElbo, Terms
 from cvae.run import Run
 from cvae.training.callbacks import Pictures
 from cvae.training.fit import fit
+from cvae.training.schedules import Constant
+from folders import results, step
 
 Train = Callable[..., dict[str, Any]]
 NUMBER = r"-?\d[\d.]*(e-?\d+)?"
@@ -110,6 +114,61 @@ def test_the_warm_up_is_in_the_loss_and_not_in_the_elbo(trained: Train, tmp_path
         terms["train/reconstruction"] - terms["train/kl"], abs=1e-3
     )
     assert terms["train/loss"] < -terms["train/elbo"] - 1e-3  # β was below 1 throughout
+
+
+def test_each_step_has_noise_of_its_own_and_a_row_the_mean_over_its_steps(
+    trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = BetaElbo.__call__
+    noises: list[torch.Tensor] = []
+    steps: list[dict[str, float]] = []
+
+    def noted(self: BetaElbo, model: Any, x: Any, y: Any, noise: Any, epoch: float) -> Terms:
+        terms = call(self, model, x, y, noise, epoch)
+        if torch.is_grad_enabled():  # not in validation and test
+            values = terms.by_name().items()
+            noises.append(noise.clone())
+            steps.append({name: value.detach().double().mean().item() for name, value in values})
+        return terms
+
+    monkeypatch.setattr(BetaElbo, "__call__", noted)
+    latent_dim = trained("seed=3", "trainer.max_epochs=2")["latent_dim"]
+    assert len(noises) == 10
+    for index, noise in enumerate(noises):
+        draws = generator(Stream.LATENT, 3, index)
+        drawn = torch.randn((64, 1, latent_dim), generator=draws)
+        assert torch.equal(noise, drawn.transpose(0, 1)), index
+    for row, of_epoch in zip(rows(tmp_path), (steps[:5], steps[5:]), strict=True):
+        for name in of_epoch[0]:
+            mean = sum(terms[name] for terms in of_epoch) / 5
+            # float32 means over 64 examples
+            assert float(row[f"train/{name}"]) == pytest.approx(mean, rel=1e-6), name
+
+
+def test_weights_that_became_worse_are_not_the_best_and_not_tested(
+    trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second epoch climbs the loss that the first has descended."""
+    monkeypatch.setattr(Constant, "__call__", lambda _, done: 1.0 if done <= 0.5 else -1.0)
+    found = trained("schedule=constant", "trainer.max_epochs=2")
+    first, second = (float(row["val/elbo"]) for row in rows(tmp_path))
+    assert second < first
+    assert (found["best"], found["best_epoch"], found["val/elbo"]) == (first, 1, first)
+    assert found["weights"] == "best"
+    assert (step(tmp_path, "best"), step(tmp_path, "last")) == (5, 10)
+    assert found["test/kl"] == pytest.approx(closed_form_kl(tmp_path, "best"), rel=1e-5)
+    assert found["test/kl"] != pytest.approx(closed_form_kl(tmp_path, "last"), rel=0.01)
+
+
+def closed_form_kl(folder: Path, weights: str) -> float:
+    """Of the images that a tiny run is tested on."""
+    run = Run(folder)
+    data = build(run.config["data"], "data")
+    data.setup()
+    test = data.examples("test")
+    count = int(results(folder)["test/examples"])
+    use = latents(run.load_model(weights), test.x[:count], test.y[:count])
+    return use.kl_per_dimension.sum(1).mean().item()
 
 
 def test_the_decoder_starts_at_the_mean_of_the_training_data(

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import TINY
 from folders import differences, load, points, results, step
-from warm import PATIENCE, Command, processes_with
+from warm import PATIENCE, Command, processes_with, signal_at
 
 Begin = Callable[..., Command]
 TWO = "trainer=ddp_cpu"
@@ -89,6 +89,8 @@ import json, os, sys
 from pathlib import Path
 from cvae.run import Run
 from cvae.training.fit import fit
+from cvae.training.schedules import Constant
+Constant.__call__ = lambda _, done: 1.0 if done < 0.35 else -1.0  # the loss is climbed from then on
 found = fit(Run(sys.argv[1]))
 note = Path(sys.argv[1], "rank" + os.environ["RANK"])
 note.write_text(json.dumps([found["best"], found["best_epoch"]]))
@@ -111,6 +113,7 @@ def test_every_process_sees_the_same_best(begin: Begin, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, *torchrun, script, tmp_path], env=environment, check=True)
     best = max([row["val/elbo"], row["epoch"]] for row in rows(tmp_path))
+    assert best[1] == 1
     for rank in ("rank0", "rank1"):
         assert json.loads((tmp_path / rank).read_text()) == best
 
@@ -137,6 +140,27 @@ def test_stopped_processes_end_together_and_go_on_together(
     assert begin(whole, *ENDLESS, f"trainer.max_epochs={epochs}").wait().status == 0
     assert differences(whole, tmp_path) == []
     assert points(tmp_path) == points(whole)
+
+
+@pytest.mark.slow
+def test_a_run_that_one_process_began_goes_on_the_same_on_two(
+    begin: Begin, resume: Begin, reference: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Stopped in the middle of an epoch, whose means are then of steps of both kinds."""
+    stop = signal_at("Recorder.on_train_batch_end", signal.SIGTERM, 30)
+    assert begin(tmp_path, before=stop).wait().status == 128 + signal.SIGTERM
+    assert step(tmp_path) == 30
+    # the limits count batches of each process: one of each of two holds what two of one do
+    limits = ("trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
+    command = resume(tmp_path, "trainer.devices=2", "trainer.strategy=ddp", *limits)
+    assert command.status == 0, command.output
+    whole = reference()
+    assert len(rows(tmp_path)) == len(rows(whole)) == 3
+    for row, expected in zip(rows(tmp_path), rows(whole), strict=True):
+        # float32 sums in another order, and thirty steps of what comes of it
+        assert row == pytest.approx(expected, rel=1e-5)
+    assert results(tmp_path)["device"].startswith("2 x cpu")
+    assert results(tmp_path)["test/elbo"] == pytest.approx(results(whole)["test/elbo"], rel=1e-5)
 
 
 @pytest.mark.slow

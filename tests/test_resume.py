@@ -98,6 +98,18 @@ def assert_one_line(command: Command, text: str) -> None:
         pytest.param(["trainer.check_val_every_n_epoch=2"], STEP_END, 50, id="few validations"),
         pytest.param(["data.split=full"], STEP_END, 30, id="no validation"),
         pytest.param(["trainer.max_steps=50"], STEP_END, 40, id="an epoch's end, max_steps"),
+        pytest.param(
+            ["schedule=cosine", "callbacks=start_at_mean"],
+            STEP_END,
+            30,
+            id="a rate that falls, and a decoder that began at the mean",
+        ),
+        pytest.param(
+            [*NEVER_BETTER, "callbacks.early_stopping.patience=2", "trainer.max_epochs=5"],
+            STEP_END,
+            50,
+            id="early stopping that has waited for an epoch",
+        ),
     ],
 )
 def test_wherever_a_run_was_stopped_it_goes_on_exactly(
