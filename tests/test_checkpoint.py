@@ -13,6 +13,7 @@ import torch
 from cvae.checkpoint import read_checkpoint, write_checkpoint
 from cvae.errors import UserError
 from cvae.files import remove_leftovers, write_atomically
+from cvae.run import Run
 from cvae.training.checkpoints import CheckpointFiles
 
 CONTENT: dict[str, Any] = {
@@ -182,3 +183,20 @@ def test_a_callback_that_saves_by_itself_through_lightning_can(tmp_path: Path) -
     path = tmp_path / "own.ckpt"
     CheckpointFiles().save_checkpoint({"epoch": 1}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
+
+
+def test_what_of_earlier_weights_cannot_be_removed_is_told_and_the_new_ones_are_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder in a file's place stands in for another owner's file."""
+    run = Run(tmp_path)
+    write_checkpoint(CONTENT, run.checkpoint("last"))
+    run.evaluation().mkdir()
+    (tmp_path / "demo.html").touch()
+    run.board("val").mkdir(parents=True)
+    write_checkpoint({**CONTENT, "epoch": 4}, run.checkpoint("last"), before=run.forget)
+    assert read_checkpoint(run.checkpoint("last"))["epoch"] == 4
+    assert not (tmp_path / "demo.html").exists()
+    assert not run.board("val").exists()
+    (record,) = caplog.records
+    assert record.getMessage().endswith(f"could not be removed: {run.evaluation()}")

@@ -59,3 +59,24 @@ def test_a_signal_after_the_end_shows_no_traceback() -> None:
     ended = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True)
     assert ended.returncode == -signal.SIGTERM
     assert ended.stderr == ""
+
+
+THREAD = """
+import threading
+from cvae.command import run_command
+def fail(error):
+    raise error
+def main():
+    for error in (OSError(28, "No space left on device"), ZeroDivisionError("a fault")):
+        thread = threading.Thread(target=fail, args=(error,))
+        thread.start()
+        thread.join()
+run_command(main)
+"""
+
+
+def test_a_thread_that_finds_the_disk_full_leaves_that_to_the_main_thread() -> None:
+    ended = subprocess.run([sys.executable, "-c", THREAD], capture_output=True, text=True)
+    assert "No space left" not in ended.stderr
+    assert ended.stderr.count("Traceback") == 1
+    assert ended.stderr.endswith("ZeroDivisionError: a fault\n")

@@ -16,6 +16,7 @@ import torch
 
 from cvae.checkpoint import read_checkpoint
 from cvae.errors import UserError
+from cvae.evaluation.data import data_of
 from cvae.run import Run
 from folders import differences, load, step
 from warm import Command, signal_at
@@ -23,6 +24,7 @@ from warm import Command, signal_at
 Begin = Callable[..., Command]
 Reference = Callable[..., Path]
 Damage = Callable[[dict[str, Any]], object]
+VERSION = "pytorch-lightning_version"
 LARGE = ("network.hidden=[256]", "data.split=full")  # a checkpoint is larger than all other files
 
 
@@ -272,3 +274,53 @@ Constant.__call__ = lambda self, done: 1.0 if done < 0.75 else 1e30
     shutil.copy(stopped / "config.yaml", run)
     assert resume(run).status == 0
     assert json.loads((run / "metrics.json").read_text())["epochs"] == 3
+
+
+def put(value: object, *keys: Any) -> Damage:
+    def damage(content: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        pytest.param(drop("global_step"), "no global_step", id="no step"),
+        pytest.param(put("1", "global_step"), "no global_step", id="step of another kind"),
+        pytest.param(drop(VERSION), f"KeyError: '{VERSION}'", id="no version"),
+        pytest.param(put("of mine", VERSION), "of mine", id="version of another kind"),
+        pytest.param(put(torch.zeros(1), "state_dict", 1), "without a name", id="no name"),
+        pytest.param(
+            put([1.0], "optimizer_states", 0, "state", 0, "exp_avg"), "exp_avg is", id="no tensor"
+        ),
+    ],
+)
+def test_what_a_checkpoint_of_elsewhere_lacks_is_told_in_a_line(
+    resume: Begin, run: Path, damage: Damage, line: str
+) -> None:
+    content = load(last(run))
+    damage(content)
+    torch.save(content, last(run))
+    assert_refused(resume(run), str(last(run)), line)
+
+
+def test_weights_without_a_name_are_not_evaluated(run: Path) -> None:
+    best = run / "checkpoints" / "best.ckpt"
+    torch.save({**load(best), "state_dict": {1: torch.zeros(1)}}, best)
+    with pytest.raises(UserError, match=f"{best} is damaged or not a checkpoint .*without a name"):
+        Run(run).load_model()
+
+
+def test_the_data_of_a_finished_run_need_no_place_in_training(run: Path) -> None:
+    best = run / "checkpoints" / "best.ckpt"
+    content = load(best)
+    del content["ImageData"]["given"]
+    torch.save(content, best)
+    assert data_of(Run(run)).record["name"] == "mnist"
+    content["ImageData"]["hashes"][1] = "sha256:"
+    torch.save(content, best)
+    with pytest.raises(UserError, match=f"{best} does not say which data it was trained on"):
+        data_of(Run(run))

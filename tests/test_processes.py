@@ -12,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from conftest import TINY
+from cvae.training import agent
 from folders import differences, load, points, results, step
 from warm import PATIENCE, Command, processes_with, signal_at
 
@@ -262,3 +265,20 @@ def test_two_agents_of_torchrun_train_one_run_together(mnist_root: str, tmp_path
     found = results(tmp_path / "outputs" / "two" / "both")
     assert found["device"].startswith("2 x cpu")
     assert sum(text.count("folder: ") for text in told) == 1
+
+
+def test_where_the_line_cannot_be_written_the_processes_failure_is_still_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = ProcessFailure(local_rank=1, pid=1, exitcode=3, error_file="")
+
+    def fail(_: object) -> None:
+        raise ChildFailedError("worker", {1: failure})
+
+    monkeypatch.setattr(torchrun, "run", fail)
+    monkeypatch.setattr(sys, "argv", ["agent", "2", str(tmp_path), "{}"])
+    (tmp_path / "failure.txt").symlink_to("/dev/full")
+    with pytest.raises(SystemExit) as ended:
+        agent.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "process 2 of 2 ended: exit status 3\n"

@@ -306,3 +306,42 @@ def test_a_search_among_words_that_do_not_exist_says_so(sweep: Sweep, tmp_path: 
     command = sweep(tmp_path, *search).wait()
     assert command.status == 1
     assert "model=vea: 'vea' is not one of" in lines(command)[-1]
+
+
+KILLED = """
+import os
+from cvae import sweep
+from cvae.run import Run
+original = {owner}.{name}
+def killed(*arguments):
+    original(*arguments)
+    os.kill(os.getpid(), 9)
+{owner}.{name} = killed
+"""
+
+
+def test_a_sweep_that_is_killed_before_all_configs_are_written_is_not_resumed_as_a_shorter_one(
+    sweep: Sweep, resume: Resume, tmp_path: Path
+) -> None:
+    before = KILLED.format(owner="Run", name="write_config")
+    assert sweep(tmp_path, *SHORT, SIZES, before=before).wait().status == -signal.SIGKILL
+    assert [path.parent.name for path in tmp_path.glob("*/config.yaml")] == ["0"]
+    command = resume(tmp_path)
+    assert command.status == 1
+    assert f"{tmp_path} holds several runs" in lines(command)[-1]
+    assert sweep(tmp_path, *SHORT, SIZES).wait().status == 0  # its own command begins it
+    assert finished(tmp_path) == {"0", "1"}
+
+
+def test_a_job_without_a_config_is_still_of_a_sweep_that_is_killed_before_it_begins(
+    sweep: Sweep, resume: Resume, tmp_path: Path
+) -> None:
+    before = KILLED.format(owner="sweep", name="announce")
+    command = sweep(tmp_path, *SHORT, "optimizer.lr=0.001,${nothing}", before=before).wait()
+    assert command.status == -signal.SIGKILL
+    command = resume(tmp_path)
+    assert command.status == 1
+    assert finished(tmp_path) == {"0"}
+    why = "optimizer.lr: Interpolation key 'nothing' not found"
+    assert f"failed: {tmp_path}/1: {why}" in command.output
+    assert f"1 job of the sweep failed or did not finish: {tmp_path}/1;" in lines(command)[-1]

@@ -50,6 +50,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             _check_tensor(tensor)
         if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
             raise ValueError("it has no state_dict")
+        if not all(isinstance(name, str) for name in content["state_dict"]):
+            raise ValueError("its state_dict has weights without a name")
     except Exception as error:  # of the many kinds that broken bytes can raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

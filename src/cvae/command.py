@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from functools import singledispatch
 from pathlib import Path
@@ -42,6 +43,7 @@ def run_command(main: Callable[[], Any]) -> None:
     mistake shows its traceback; any other exception is a fault of the program and always does.
     """
     log_to(None)
+    threading.excepthook = _show_of_thread
     keep_freed_memory()
     preemption = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
     signals = [*SIGNALS, *preemption]
@@ -62,6 +64,15 @@ def run_command(main: Callable[[], Any]) -> None:
         for signum in signals:  # what libraries still do at exit would show as a traceback
             signal.signal(signum, signal.SIG_DFL)
         gc.freeze()  # the interpreter would look through all of torch for garbage once more
+
+
+def _show_of_thread(raised: threading.ExceptHookArgs) -> None:
+    """Show a thread's traceback, but for a full disk's, which the main thread comes upon as well.
+
+    TensorBoard raises there what its writing thread could not do.
+    """
+    if not issubclass(raised.exc_type, OSError):
+        threading.__excepthook__(raised)
 
 
 def log_mistake(error: BaseException) -> None:

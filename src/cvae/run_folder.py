@@ -1,9 +1,11 @@
 """Where a run keeps its files, which are made of its weights, and which process may write them."""
 
+import logging
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,6 +14,7 @@ from cvae.allowed import packages
 from cvae.errors import UserError
 from cvae.files import remove_leftovers, written
 
+log = logging.getLogger(__name__)
 SPLITS = ("test", "val")  # of the data, which finished runs are looked at with
 GRAPHS, PAGE, FORMS = ("model.onnx", "model.int8.onnx"), "demo.html", "export.json"
 
@@ -89,15 +92,22 @@ class RunFolder:
         return check
 
     def forget(self) -> None:
-        """Remove what was made of weights that are about to change, or have."""
-        for path in (self.folder / name for name in (*GRAPHS, PAGE, FORMS)):
-            path.unlink(missing_ok=True)
+        """Remove what was made of weights that are about to change, or have.
+
+        What cannot be removed is told of: the weights are worth more.
+        """
+        files = [self.folder / name for name in (*GRAPHS, PAGE, FORMS)]
         for split in SPLITS:
             pictures = self.pictures(split).glob("*.png")
-            for path in (self.evaluation(split), self.latents(split), *pictures):
-                path.unlink(missing_ok=True)
-            if self.board(split).exists():
-                shutil.rmtree(self.board(split))
+            files += [self.evaluation(split), self.latents(split), *pictures]
+        for file in files:
+            with suppress(OSError):
+                file.unlink()
+        boards = [self.board(split) for split in SPLITS]
+        for board in boards:
+            shutil.rmtree(board, ignore_errors=True)
+        if left := [str(path) for path in (*files, *boards) if os.path.lexists(path)]:
+            log.warning("of earlier weights, but could not be removed: %s", ", ".join(left))
 
     @contextmanager
     def hold(self) -> Iterator[None]:

@@ -16,13 +16,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cvae.allowed import allow
-from cvae.command import MISTAKES, log_mistake
+from cvae.command import MISTAKES, in_one_line, log_mistake
 from cvae.compare import compare
 from cvae.config import check_config, plain
 from cvae.errors import Interrupted, UserError
 from cvae.jobs import announce, failures, jobs
 from cvae.run import Run
 from cvae.run_folder import resume_command
+from cvae.training.apart import note
 from cvae.training.beside import run_beside, share_threads, stop_jobs_first
 from cvae.training.gpus import share_gpus
 from cvae.training.slurm import requeue
@@ -80,10 +81,15 @@ def _begin(folder: Path, config: DictConfig, composed: Sequence[DictConfig]) -> 
         UserError: the folder holds another sweep or something else, a job of it trains, two jobs
             have one folder, or it cannot be written.
     """
-    words = dict[Run, Sequence[str]]()
+    words, refused = dict[Run, Sequence[str]](), dict[Run, str]()
     for number, job in enumerate(composed):
-        with suppress(*MISTAKES):  # which the job will tell of
-            words[_job(job, number)] = job.hydra.overrides.task
+        given = job.hydra.overrides.task
+        with suppress(*MISTAKES):  # of a folder that only the job itself can name
+            run = Run(_folder(job, number))
+            try:
+                words[Run(run.folder, _values(job))] = given
+            except MISTAKES as error:
+                refused[run] = in_one_line(error)
     runs = list(words)
     if len({run.folder for run in runs}) < len(runs):
         raise UserError(
@@ -96,14 +102,17 @@ def _begin(folder: Path, config: DictConfig, composed: Sequence[DictConfig]) -> 
                 f"other values: choose another, or go on with {resume_command(folder)}"
             )
     with ExitStack() as held:  # a job of the sweep as it was may train, without a checkpoint yet
-        waiting = [run for run in runs if not run.begun]
+        waiting = [run for run in (*runs, *refused) if not run.begun]
         for run in waiting:
             held.enter_context(run.hold())
             run.check_place()
-        announce(folder)
         for run in waiting:
-            run.write_config()
-            run.write_words(words[run])
+            if run in refused:
+                note(run, refused[run])  # as the job will, if the sweep lives that long
+            else:
+                run.write_config()
+                run.write_words(words[run])
+        announce(folder)  # last: a sweep that is killed before would be resumed as a shorter one
     if run_beside(config.hydra.launcher):
         count = len(composed) or config.hydra.sweeper.get("n_jobs", 1)
         share_threads(config.hydra.launcher, count)
@@ -125,21 +134,30 @@ def _compose(config: DictConfig) -> list[DictConfig]:
     return [loader.load_sweep_config(config, words) for words in jobs_words]
 
 
-def _job(config: DictConfig, number: int) -> Run:
-    """The run that a job's composed config describes.
+def _folder(config: DictConfig, number: int) -> Path:
+    """Where a job's composed config has its run.
+
+    Raises:
+        OmegaConfBaseException: a part of the name cannot be resolved.
+    """
+    with open_dict(config):
+        config.hydra.job.num = number
+    HydraConfig.instance().set_config(config)  # which the config's own values refer to
+    return Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
+
+
+def _values(config: DictConfig) -> dict[str, Any]:
+    """What a job's folder is to hold of its composed config.
 
     Raises:
         UserError: the config names a target that is not on the list.
         OmegaConfBaseException: a value cannot be resolved.
     """
     with open_dict(config):
-        config.hydra.job.num = number
-        HydraConfig.instance().set_config(config)  # which the config's own values refer to
-        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
         del config["hydra"]
     values = folder_config(config)
     check_config(values)
-    return Run(folder, values)
+    return values
 
 
 def end_sweep(folder: Path) -> None:

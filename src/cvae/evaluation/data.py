@@ -27,12 +27,13 @@ def data_of(run: Run, root: str | None = None) -> InMemory:
     record = read_checkpoint(path).get(type(data).__qualname__)
     if not isinstance(record, dict) or not _tells_the_data(record.get("hashes")):
         raise UserError(f"{path} does not say which data it was trained on")
-    data.load_state_dict(record)
+    data.load_state_dict({**record, "given": 0})  # its place in training does not matter here
     return data
 
 
 def _tells_the_data(hashes: object) -> bool:
-    return isinstance(hashes, dict) and len(hashes) > 0
+    named = isinstance(hashes, dict) and all(isinstance(name, str) for name in hashes)
+    return named and bool(hashes)
 
 
 def split_of(run: Run, split: str, root: str | None = None) -> tuple[InMemory, Examples]:

@@ -27,7 +27,11 @@ def main() -> None:
     except SignalException as ended:
         sys.exit(128 + ended.sigval)
     except ChildFailedError as failed:
-        Run(folder).failure.write_text(_in_one_line(_cause(failed), processes))
+        line = _in_one_line(_cause(failed), processes)
+        try:
+            Run(folder).failure.write_text(line)
+        except OSError:  # a full disk, which may be what the line is about
+            print(line, file=sys.stderr)
         sys.exit(1)
 
 

@@ -41,7 +41,7 @@ def apart(work: Callable[[], Any], run: Run, wanted: Callable[[], bool] = lambda
         _wait(process, line)
     status = process.exitcode or 0
     if status < 0:
-        _note(run, f"its process was killed ({signal.Signals(-status).name})")
+        note(run, f"its process was killed ({signal.Signals(-status).name})")
     return status == 0
 
 
@@ -79,13 +79,14 @@ def _noting(work: Callable[[], Any], run: Run) -> None:
             log_to(run.folder)
             work()
         except MISTAKES as error:
-            _note(run, in_one_line(error))
+            note(run, in_one_line(error))
             raise
         except Exception as error:
             log.exception("a fault of the program")
-            _note(run, f"{type(error).__name__}: {error}")
+            note(run, f"{type(error).__name__}: {error}")
             sys.exit(1)
 
 
-def _note(run: Run, line: str) -> None:
+def note(run: Run, line: str) -> None:
+    """Leave the line that says why a job failed in its folder."""
     write_atomically(run.failure, f"{' '.join(line.split())}\n".encode())

@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.migration import migrate_checkpoint
 
 from cvae.checkpoint import read_checkpoint, write_checkpoint
 from cvae.errors import Interrupted, UserError
@@ -31,7 +32,15 @@ class CheckpointFiles(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return read_checkpoint(Path(path))
+        content = read_checkpoint(Path(path))
+        try:
+            migrate_checkpoint(content)  # Lightning does so next, and would not name the file
+        except Exception as error:
+            raise UserError(
+                f"{path} is not a checkpoint of Lightning's ({type(error).__name__}: {error}): put "
+                "the file back that belongs to the run, or start a new run"
+            ) from error
+        return content
 
 
 class Checkpoints(Checkpoint):
@@ -92,7 +101,7 @@ class Checkpoints(Checkpoint):
         self._saved = time.monotonic()
         for parameter, state in trainer.optimizers[0].state.items():
             for name in ("exp_avg", "exp_avg_sq"):  # torch would find out in the middle of a step
-                if name in state and state[name].shape != parameter.shape:
+                if name in state and getattr(state[name], "shape", None) != parameter.shape:
                     raise self._misfit(trainer, f"{name} is of another shape than its weights")
         if trainer.is_global_zero:
             self.run.metrics.unlink(missing_ok=True)  # of an earlier end

@@ -6,6 +6,7 @@ import platform
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -65,7 +66,7 @@ def fit(run: Run) -> dict[str, Any]:
     data: InMemory = run.part(InMemory, "data")
     seed_everything(run.config["seed"], verbose=False)  # of the weights; noise has its own
     last = run.checkpoint("last")
-    step = read_checkpoint(last)["global_step"] if last.is_file() else None
+    step = _step(last) if last.is_file() else None
     module = make_module(run, new=step is None)
     recorder = Recorder(run.folder, module.objective.terms)
     trainer = make_trainer(run, recorder, step)
@@ -83,6 +84,21 @@ def fit(run: Run) -> dict[str, Any]:
     if trainer.is_global_zero:
         _record(run, trainer, results)
     return results
+
+
+def _step(last: Path) -> int:
+    """The step of the checkpoint that a run goes on from.
+
+    Raises:
+        UserError: it does not say.
+    """
+    step = read_checkpoint(last).get("global_step")
+    if not isinstance(step, int):
+        raise UserError(
+            f"{last} has no global_step: put the file back that belongs to the run, or start a new "
+            "run"
+        )
+    return step
 
 
 def _results(
