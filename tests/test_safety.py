@@ -6,6 +6,7 @@ The command line is trusted, and may admit a package of the user's own.
 import json
 import os
 import pickle
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -220,61 +221,73 @@ def test_a_folder_cannot_admit_a_package(
     assert allowed.packages() == []
 
 
-CHANGES: dict[str, tuple[str, Any]] = {
-    "target": ("model._target_", "os.system"),
-    "target in the trainer": ("trainer._target_", "subprocess.run"),
-    "target in an argument of the trainer": ("trainer.profiler", SYSTEM),
-    "target in a list": ("trainer.devices", [SYSTEM]),
-    "target in a list of lists": ("network.hidden", [[8], [SYSTEM]]),
-    "target in the logger": ("logger.default_hp_metric", SYSTEM),
-    "target as a callback": ("callbacks.mine", SYSTEM),
-    "target in a callback": ("callbacks.pictures.every_epochs", SYSTEM),
-    "target in checkpoint": ("checkpoint.every_minutes", SYSTEM),
-    "target as the name": ("name", SYSTEM),
-    "target under an unknown key": ("more", [{"a": SYSTEM}]),
-    "environment in a target": ("model._target_", "${oc.env:TARGET}"),
-    "interpolated target": ("model._target_", "${name}"),
-    "created node": ("model", "${oc.create:{_target_: os.system}}"),
-    "node of another resolver": ("model", "${mine:os.system}"),
-    "interpolated node": ("model", "${network}"),
-    "logger's sub_dir": ("logger.sub_dir", "../../elsewhere"),
-    "logger's save_dir": ("logger.save_dir", "/tmp"),
-    "logger's name": ("logger.name", "../../elsewhere"),
-    "logger's version": ("logger.version", "/tmp"),
-    "trainer's root": ("trainer.default_root_dir", "/tmp"),
-    "trainer's plugins": ("trainer.plugins", ["async_checkpoint"]),
-    "trainer's logger": ("trainer.logger", True),
-    "trainer's callbacks": ("trainer.callbacks", []),
-    "trainer's profiler": ("trainer.profiler", "pytorch"),
-    "callback that is none": ("callbacks.mine", "checkpoint"),
-    "callback without a target": ("callbacks.mine", {"dirpath": "/tmp"}),
-    "callbacks that are a list": ("callbacks", []),
-    "data root that is a list": ("data.root", ["/etc"]),
-    "data root that is a node": ("data.root", {"a": "/etc"}),
-    "name with a path": ("name", "../../elsewhere"),
-    "name with a line break": ("name", "run\nssh-rsa AAAA"),
-    "partial at the top": ("trainer._partial_", True),
-    "more arguments": ("model._args_", [1]),
-    "recursion": ("model._recursive_", False),
+LISTED = "os.system is not on the list"
+DICTIONARY = "Input should be a valid dictionary"
+CHANGES: dict[str, tuple[str, Any, str]] = {
+    "target": ("model._target_", "os.system", LISTED),
+    "target in the trainer": ("trainer._target_", "subprocess.run", "run is not on the list"),
+    "target in an argument of the trainer": ("trainer.profiler", SYSTEM, LISTED),
+    "target in a list": ("trainer.devices", [SYSTEM], LISTED),
+    "target in a list of lists": ("network.hidden", [[8], [SYSTEM]], LISTED),
+    "target in the logger": ("logger.default_hp_metric", SYSTEM, LISTED),
+    "target as a callback": ("callbacks.mine", SYSTEM, LISTED),
+    "target in a callback": ("callbacks.pictures.every_epochs", SYSTEM, LISTED),
+    "target in checkpoint": ("checkpoint.every_minutes", SYSTEM, LISTED),
+    "target as the name": ("name", SYSTEM, LISTED),
+    "target under an unknown key": ("more", [{"a": SYSTEM}], LISTED),
+    "environment in a target": ("model._target_", "${oc.env:TARGET}", "TARGET} is not on the list"),
+    "interpolated target": ("model._target_", "${name}", "${name} is not on the list"),
+    "created node": ("model", "${oc.create:{_target_: os.system}}", DICTIONARY),
+    "node of another resolver": ("model", "${mine:os.system}", DICTIONARY),
+    "interpolated node": ("model", "${network}", DICTIONARY),
+    "logger's sub_dir": ("logger.sub_dir", "../../elsewhere", "is not one of"),
+    "logger's save_dir": ("logger.save_dir", "/tmp", "is not one of"),
+    "logger's name": ("logger.name", "../../elsewhere", "is not one of"),
+    "logger's version": ("logger.version", "/tmp", "is not one of"),
+    "trainer's root": ("trainer.default_root_dir", "/tmp", "is not one of"),
+    "trainer's plugins": ("trainer.plugins", ["async_checkpoint"], "is not one of"),
+    "trainer's logger": ("trainer.logger", True, "is not one of"),
+    "trainer's callbacks": ("trainer.callbacks", [], "is not one of"),
+    "trainer's profiler": ("trainer.profiler", "pytorch", "Input should be 'simple' or"),
+    "callback that is none": ("callbacks.mine", "checkpoint", DICTIONARY),
+    "callback without a target": ("callbacks.mine", {"dirpath": "/tmp"}, "_target_ is missing"),
+    "callbacks that are a list": ("callbacks", [], DICTIONARY),
+    "data root that is a list": ("data.root", ["/etc"], "Input should be a valid string"),
+    "data root that is a node": ("data.root", {"a": "/etc"}, "Input should be a valid string"),
+    "name with a path": ("name", "../../elsewhere", "a word, or words"),
+    "name with a line break": ("name", "run\nssh-rsa AAAA", "a word, or words"),
+    "partial at the top": ("trainer._partial_", True, "_partial_ would leave it without"),
+    "more arguments": ("model._args_", [1], "is not one of"),
+    "recursion": ("model._recursive_", False, "is not one of"),
 }
 
 
-@pytest.mark.parametrize(("place", "value"), CHANGES.values(), ids=list(CHANGES))
+@pytest.mark.parametrize(("place", "value", "said"), CHANGES.values(), ids=list(CHANGES))
 def test_a_hostile_config_is_refused_before_anything_is_built(
-    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, value: Any
+    compose: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    value: Any,
+    said: str,
 ) -> None:
+    def check(config: dict[str, Any]) -> None:
+        text = OmegaConf.to_yaml(OmegaConf.create(config), resolve=False)
+        (tmp_path / "config.yaml").write_text(text)
+        check_trainer(find(str(tmp_path)).config)
+
     config = deepcopy(compose())
+    monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("something was built"))
+    monkeypatch.setenv("TARGET", "os.system")
+    check(config)  # with nothing else that it could be refused for
     *parents, key = place.split(".")
     node = config
     for parent in parents:
         node = node[parent]
     node[key] = value
-    text = OmegaConf.to_yaml(OmegaConf.create(config), resolve=False)
-    (tmp_path / "config.yaml").write_text(text)
-    monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("something was built"))
-    monkeypatch.setenv("TARGET", "os.system")
-    with pytest.raises(UserError):
-        check_trainer(find(str(tmp_path)).config)
+    with pytest.raises(UserError, match=re.escape(said)) as refusal:
+        check(config)
+    assert str(refusal.value).startswith(place.split(".")[0])
 
 
 @pytest.mark.parametrize(
@@ -304,34 +317,59 @@ def test_hydra_may_not_unpickle_a_file(warm: Warm, tmp_path: Path, words: list[s
 BOMB = "a: &a [x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(9)
 )
+NO_CONSTRUCTOR = "could not determine a constructor for the tag '"
+FAULTS = {  # in the place of a whole config's name
+    "object": ("name: !!python/object/apply:os.mkdir ['MARK']", NO_CONSTRUCTOR + "tag:yaml.org"),
+    "name": ("name: !!python/name:os.system", NO_CONSTRUCTOR + "tag:yaml.org"),
+    "own tag": ("name: !mine test", NO_CONSTRUCTOR + "!mine"),
+    "bomb": (f"{BOMB}name: test", "*a repeats a part"),
+    "merge": ("more: &a {b: 1}\nname: {<<: *a}", "*a repeats a part"),
+    "depth": (f"name: {'[' * 1000}{']' * 1000}", "maximum recursion depth"),
+    "broken": ("name: [1", "expected ',' or ']'"),
+    "bytes": ("name: \udcff", "invalid start byte"),
+    "twice": ("name: test\nname: test", "duplicate key name"),
+    "grammar": ("name: ${a", "no viable alternative"),
+    "missing": ("name: ???", "name=???: a word"),
+    "other keys": ("name: test\n1: 2", "1: '1' is not one of"),
+}
 TEXTS = {
-    "object": "model: !!python/object/apply:os.system ['true']",
-    "name": "model: !!python/name:os.system",
-    "own tag": "model: !mine {a: 1}",
-    "bomb": BOMB,
-    "merge": "a: &a {b: 1}\nmodel: {<<: *a}",
-    "depth": "a: " + "[" * 20_000,
-    "broken": "model: [1",
-    "bytes": b"\xff\xfe\x00\x01",
-    "list": "- 1",
-    "word": "word",
-    "number": "7",
-    "nothing": "",
-    "date": "name: 2026-01-01",
-    "twice": "name: a\nname: b",
-    "grammar": "name: ${a",
-    "missing": "name: ???",
-    "other keys": "1: 2",
+    "list": ("- 1", "does not hold a run's config"),
+    "word": ("word", "word: 'word' is not one of"),
+    "number": ("7", "Invalid loaded object type: int"),
+    "nothing": ("", "the config has no callbacks, "),
 }
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=list(TEXTS))
-def test_what_is_not_plain_yaml_of_a_config_is_refused(tmp_path: Path, text: str | bytes) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UserError) as refusal:
-        Run(tmp_path).config  # noqa: B018
+def write(folder: Path, text: str) -> Run:
+    (folder / "config.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    return Run(folder)
+
+
+@pytest.mark.parametrize(("fault", "said"), FAULTS.values(), ids=list(FAULTS))
+def test_one_fault_in_the_yaml_of_a_whole_config_is_refused_and_does_nothing(
+    compose: Compose, tmp_path: Path, fault: str, said: str
+) -> None:
+    whole, mark = OmegaConf.to_yaml(OmegaConf.create(compose())), tmp_path / "mark"
+    assert write(tmp_path, whole).config == compose()
+    text = whole.replace("name: test\n", fault.replace("MARK", str(mark)) + "\n")
+    assert text != whole
+    with pytest.raises(UserError, match=re.escape(said)) as refusal:
+        write(tmp_path, text).config  # noqa: B018
     assert "\n" not in str(refusal.value)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(("text", "said"), TEXTS.values(), ids=list(TEXTS))
+def test_what_is_no_config_at_all_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)) as refusal:
+        write(tmp_path, text).config  # noqa: B018
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_date_stays_the_word_that_it_is(compose: Compose, tmp_path: Path) -> None:
+    whole = OmegaConf.to_yaml(OmegaConf.create(compose()))
+    run = write(tmp_path, whole.replace("name: test\n", "name: 2026-01-01\n"))
+    assert run.config == compose() | {"name": "2026-01-01"}
 
 
 def test_a_missing_part_is_told(compose: Compose, tmp_path: Path) -> None:
