@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -466,3 +467,19 @@ def test_mistakes_end_with_one_line(warm: Warm, make: Make, tmp_path: Path) -> N
         assert command.status == 1, command.output
         assert len(command.output.splitlines()) == 1, command.output
         assert expected in command.output
+
+
+def test_what_stands_for_a_failure_s_line_and_is_no_file_is_not_read(
+    make: Make, tmp_path: Path
+) -> None:
+    make("runs/0", -90.0)
+    note = tmp_path / "runs" / "1" / "failure.txt"
+    note.parent.mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("precious")
+    note.symlink_to(secret)
+    with pytest.raises(UserError, match=f"{note} is a link: put what it leads to in its place"):
+        compare([str(tmp_path / "runs")], [], tmp_path / "out")
+    note.unlink()
+    os.mkfifo(note)
+    assert "failed" not in compare([str(tmp_path / "runs")], [], tmp_path / "out")

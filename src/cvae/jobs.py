@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvae.files import write_atomically
 from cvae.run import Run
-from cvae.runs import find_all, folders_below
+from cvae.runs import check_link, find_all, folders_below
 
 
 def announce(folder: Path) -> None:
@@ -41,7 +41,14 @@ def jobs(folder: Path) -> list[Run]:
 
 
 def failures(names: Sequence[str | Path]) -> dict[Path, str]:
-    """The folders below those named whose run failed and did not end after all, each with why."""
-    notes = sorted(note for name in names for note in Path(name).glob(f"**/{Run('').failure.name}"))
+    """The folders below those named whose run failed and did not end after all, each with why.
+
+    Raises:
+        UserError: where it should say why is a link.
+    """
+    found = sorted(note for name in names for note in Path(name).glob(f"**/{Run('').failure.name}"))
+    for note in found:
+        check_link(note)
+    notes = [note for note in found if note.is_file()]  # to read a pipe would take for ever
     lines = {note.parent: " ".join(note.read_text(errors="replace").split()) for note in notes}
     return {folder: line for folder, line in lines.items() if not Run(folder).metrics.is_file()}

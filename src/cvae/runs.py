@@ -21,9 +21,18 @@ def find(name: str) -> Run:
             raise UserError(f"{name} holds several runs: name one of them, such as {below}")
         raise UserError(f"{name} is not a run's folder: it has no config.yaml")
     for path in run.folder.rglob("*"):
-        if path.is_symlink():  # a folder from elsewhere could have any file overwritten
-            raise UserError(f"{path} is a link: put what it leads to in its place")
+        check_link(path)
     return run
+
+
+def check_link(path: Path) -> None:
+    """Refuse a link: a folder from elsewhere could have any file shown or overwritten.
+
+    Raises:
+        UserError: it is one.
+    """
+    if path.is_symlink():
+        raise UserError(f"{path} is a link: put what it leads to in its place")
 
 
 def find_all(names: Sequence[str]) -> list[Run]:
