@@ -374,3 +374,39 @@ def test_the_command_refuses_a_hostile_folder_in_one_line(
     assert "logger.sub_dir: 'sub_dir' is not one of default_hp_metric" in last
     assert all("][INFO] " in line for line in told)
     assert not (tmp_path / "elsewhere").exists()
+
+
+FAULTS = {
+    "whole.Priorr": r"AttributeError: module 'faults\.whole' has no attribute 'Priorr'",
+    "hole.Prior": r"ModuleNotFoundError: No module named 'faults\.hole'",
+    "lacking.Prior": "ModuleNotFoundError: No module named 'lacking_dependency'",
+    "unfinished.Prior": r"SyntaxError: .*\(unfinished\.py, line 1\)",
+    "faulty.Prior": "ZeroDivisionError: division by zero",
+}
+
+
+def test_what_is_wrong_in_an_admitted_package_is_told_in_the_line(
+    package: dict[str, str], tmp_path: Path
+) -> None:
+    code = tmp_path / "code" / "faults"
+    code.mkdir()
+    (code / "whole.py").write_text("class Prior: ...\n")
+    (code / "lacking.py").write_text("import lacking_dependency\n")
+    (code / "unfinished.py").write_text("class Prior(\n")
+    (code / "faulty.py").write_text("1 / 0\n")
+    allow("faults")
+    check_targets({"_target_": "faults.whole.Prior"})
+    for target, fault in FAULTS.items():
+        line = rf"is not on the list of cvae\.allowed \({fault}\); a class .* with --allow PACKAGE"
+        with pytest.raises(UserError, match=line):
+            check_targets({"_target_": f"faults.{target}"})
+
+
+def test_what_is_of_no_admitted_package_is_not_imported(
+    package: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "code" / "elsewhere.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\n")
+    allow("my_package")
+    with pytest.raises(UserError, match=r"is not on the list of cvae\.allowed; a class of your"):
+        check_targets({"_target_": "elsewhere.Prior"})
+    assert not (tmp_path / "run").exists()
