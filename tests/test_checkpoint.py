@@ -200,3 +200,36 @@ def test_what_of_earlier_weights_cannot_be_removed_is_told_and_the_new_ones_are_
     assert not run.board("val").exists()
     (record,) = caplog.records
     assert record.getMessage().endswith(f"could not be removed: {run.evaluation()}")
+
+
+def forge(path: Path, size: int, claimed: int) -> None:
+    """Let a file's only tensor have another number of elements than was written."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            forged = content.replace(size.to_bytes(4, "little"), claimed.to_bytes(4, "little"))
+            assert (forged != content) == name.endswith("data.pkl")
+            archive.writestr(name, forged)
+
+
+@pytest.mark.parametrize("claimed", [80_000, 80_000_000])
+def test_a_storage_that_claims_more_than_it_has_is_refused(path: Path, claimed: int) -> None:
+    """Some versions of torch look at this, and others read on behind the storage's end."""
+    write_checkpoint({"state_dict": {"weight": torch.ones(70_000)}}, path)
+    forge(path, 70_000, claimed)
+    assert_refused(path, "damaged or not a checkpoint")
+
+
+def test_tensors_of_more_than_the_file_are_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch reads them that believes what a storage claims."""
+    write_checkpoint(CONTENT, path)
+    many = [torch.ones(300) for _ in range(10)]
+    monkeypatch.setattr(torch, "load", lambda *_, **__: {"state_dict": {}, "callbacks": many})
+    assert 1200 < path.stat().st_size < 12_000
+    assert_refused(path, "claims tensors of more than its own size")
+    same = many[:1] * 10
+    monkeypatch.setattr(torch, "load", lambda *_, **__: {"state_dict": {}, "callbacks": same})
+    read_checkpoint(path)

@@ -7,22 +7,27 @@ import json
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from cvae import allowed, build
 from cvae.allowed import allow
 from cvae.build import check_targets
 from cvae.config import check_config
+from cvae.data.source import Arrays
 from cvae.errors import UserError
+from cvae.evaluation import judge
 from cvae.run import Run
 from cvae.runs import find
 from cvae.training.checks import check_trainer
+from folders import load
 from warm import Command, Warm
 
 Start = Callable[..., Command]
@@ -412,3 +417,84 @@ def test_the_command_refuses_a_hostile_folder_in_one_line(
     assert "logger.sub_dir: 'sub_dir' is not one of default_hp_metric" in last
     assert all("][INFO] " in line for line in told)
     assert not (tmp_path / "elsewhere").exists()
+
+
+FAULTS = {
+    "whole.Priorr": r"AttributeError: module 'faults\.whole' has no attribute 'Priorr'",
+    "hole.Prior": r"ModuleNotFoundError: No module named 'faults\.hole'",
+    "lacking.Prior": "ModuleNotFoundError: No module named 'lacking_dependency'",
+    "unfinished.Prior": r"SyntaxError: .*\(unfinished\.py, line 1\)",
+    "faulty.Prior": "ZeroDivisionError: division by zero",
+}
+
+
+def test_what_is_wrong_in_an_admitted_package_is_told_in_the_line(
+    package: dict[str, str], tmp_path: Path
+) -> None:
+    code = tmp_path / "code" / "faults"
+    code.mkdir()
+    (code / "whole.py").write_text("class Prior: ...\n")
+    (code / "lacking.py").write_text("import lacking_dependency\n")
+    (code / "unfinished.py").write_text("class Prior(\n")
+    (code / "faulty.py").write_text("1 / 0\n")
+    allow("faults")
+    check_targets({"_target_": "faults.whole.Prior"})
+    for target, fault in FAULTS.items():
+        line = rf"is not on the list of cvae\.allowed \({fault}\); a class .* with --allow PACKAGE"
+        with pytest.raises(UserError, match=line):
+            check_targets({"_target_": f"faults.{target}"})
+
+
+def test_what_is_of_no_admitted_package_is_not_imported(
+    package: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "code" / "elsewhere.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\n")
+    allow("my_package")
+    with pytest.raises(UserError, match=r"is not on the list of cvae\.allowed; a class of your"):
+        check_targets({"_target_": "elsewhere.Prior"})
+    assert not (tmp_path / "run").exists()
+
+
+def attack_on(folder: Path) -> object:
+    """What makes `attacked` in a folder when it is unpickled."""
+
+    class Attack:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(folder / "attacked"),)
+
+    return Attack()
+
+
+@pytest.mark.parametrize("command", ["cvae.evaluate", "cvae.sample", "cvae.visualize"])
+def test_nothing_in_the_weights_of_a_finished_run_is_run(
+    warm: Warm, reference: Callable[..., Path], tmp_path: Path, command: str
+) -> None:
+    folder = shutil.copytree(reference(), tmp_path / "run")
+    best, attack = Run(folder).checkpoint("best"), attack_on(tmp_path)
+    for content in ({**load(best), "attack": attack}, attack):
+        torch.save(content, best)
+        assert_not_opened(warm.start(command, str(folder), cwd=tmp_path).wait(), best)
+    best.write_bytes(pickle.dumps(attack))
+    assert_not_opened(warm.start(command, str(folder), cwd=tmp_path).wait(), best)
+    assert not (tmp_path / "attacked").exists()
+
+
+def assert_not_opened(command: Command, path: Path) -> None:
+    assert command.status == 1
+    (line,) = [line for line in command.output.splitlines() if "[ERROR]" in line]
+    assert f"{path} is damaged or not a checkpoint" in line
+    assert "Traceback" not in command.output
+
+
+def test_nothing_in_a_judge_s_file_is_run(arrays: Arrays, tmp_path: Path) -> None:
+    path, attack = tmp_path / "judges" / "mnist.ckpt", attack_on(tmp_path)
+    path.parent.mkdir()
+    made_from = judge._ingredients(arrays)
+    for content in (attack, {"state_dict": {"weight": attack}, "made_from": made_from}):
+        torch.save(content, path)
+        with pytest.raises(UserError, match=f"{path} does not hold a judge"):
+            judge.judge_of("mnist", arrays, tmp_path)
+    path.write_bytes(pickle.dumps(attack))
+    with pytest.raises(UserError, match=f"{path} does not hold a judge"):
+        judge.judge_of("mnist", arrays, tmp_path)
+    assert not (tmp_path / "attacked").exists()

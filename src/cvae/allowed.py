@@ -81,6 +81,22 @@ def is_allowed(target: Any) -> bool:
     )
 
 
+def fault_of(target: Any) -> str:
+    """What keeps an admitted package from having it, in parentheses; nothing if nothing does."""
+    if not any(str(target).startswith(f"{package}.") for package in _packages):
+        return ""  # to look would run what nobody admitted
+    try:
+        pkgutil.resolve_name(target)
+    except Exception as error:
+        fault = error
+        try:  # of a module whose own imports fail, only this tells of them
+            importlib.import_module(target.rpartition(".")[0])
+        except Exception as error:
+            fault = error
+        return f" ({type(fault).__name__}: {' '.join(str(fault).split())})"
+    return ""
+
+
 def _is_of(package: str, target: str) -> bool:
     """Whether it is a class or function that the package defines, not a road through it.
 
@@ -90,7 +106,7 @@ def _is_of(package: str, target: str) -> bool:
         return False
     try:
         found = pkgutil.resolve_name(target)
-    except (ImportError, AttributeError, ValueError):
+    except Exception:  # of whatever its module does when it is imported
         return False
     home = f"{getattr(found, '__module__', '')}."
     return isinstance(found, type | FunctionType) and home.startswith(f"{package}.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, get_type_hints
 
-from cvae.allowed import is_allowed
+from cvae.allowed import fault_of, is_allowed
 from cvae.errors import UserError
 from cvae.options import OPTIONS
 from cvae.ranges import check_values
@@ -45,7 +45,8 @@ def check_targets(node: Any, path: str = "") -> None:
         if "_target_" in mapping and not is_allowed(mapping["_target_"]):
             raise UserError(
                 f"{_join(place, '_target_')}={mapping['_target_']} is not on the list of "
-                "cvae.allowed; a class of your own package comes with allow=PACKAGE"
+                f"cvae.allowed{fault_of(mapping['_target_'])}; a class of your own package comes "
+                "with allow=PACKAGE in training, and with --allow PACKAGE in the other commands"
             )
 
 

@@ -46,8 +46,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         _check_size(file)
         file.seek(0)
         content = torch.load(file, map_location="cpu", weights_only=True)
+        storages = dict[int, int]()
         for tensor in _tensors(content):
             _check_tensor(tensor)
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        if sum(storages.values()) > file.getbuffer().nbytes:  # older torch believes what it says
+            raise ValueError("it claims tensors of more than its own size")
         if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
             raise ValueError("it has no state_dict")
         if not all(isinstance(name, str) for name in content["state_dict"]):
