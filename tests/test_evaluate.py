@@ -282,5 +282,4 @@ def test_a_mistake_ends_with_one_line(
     folder = str(reference())
     command = evaluate(*(folder if word == "FOLDER" else word for word in arguments))
     assert command.status == 1
-    assert said in command.output
-    assert "Traceback" not in command.output
+    assert said in command.error

