@@ -275,3 +275,36 @@ def test_where_the_line_cannot_be_written_the_processes_failure_is_still_told(
         agent.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == "process 2 of 2 ended: exit status 3\n"
+
+
+SIGNALLED = """
+import os, signal, time
+from cvae.objectives import BetaElbo
+
+class Signalled(BetaElbo):
+    def __call__(self, model, x, y, noise, epoch):
+        if epoch == 1.5 and os.environ["RANK"] == "1" and "COMMAND" in os.environ:
+            os.kill(int(os.environ["COMMAND"]), signal.SIGTERM)
+            time.sleep(2)  # until it has come back to all processes, in the middle of this step
+        return super().__call__(model, x, y, noise, epoch)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_are_stopped_within_an_epoch_go_on_within_it(
+    begin: Begin, resume: Begin, tmp_path: Path
+) -> None:
+    code, folder, whole = (tmp_path / name for name in ("code", "run", "whole"))
+    code.mkdir()
+    (code / "signalled.py").write_text(SIGNALLED)
+    before = f"import os, sys; sys.path.insert(0, {str(code)!r})"
+    mine = f"{before}; os.environ['COMMAND'] = str(os.getpid())"
+    words = (TWO, "allow=signalled", "objective._target_=signalled.Signalled")
+    command = begin(folder, *words, before=mine, PYTHONPATH=str(code)).wait()
+    assert command.status == 128 + signal.SIGTERM, command.output
+    assert step(folder) == 31, "the second epoch is of the steps 21 to 40"
+    resumed = resume(folder, "--allow", "signalled", before=before, PYTHONPATH=str(code))
+    assert resumed.status == 0, resumed.output
+    assert begin(whole, *words, before=before, PYTHONPATH=str(code)).wait().status == 0
+    assert differences(whole, folder) == []
+    assert points(folder) == points(whole)
