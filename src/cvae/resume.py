@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument(
         "changes",
         nargs="*",
+        default=[],
         metavar="trainer.KEY=VALUE",
         help="for example trainer.max_epochs=40 or trainer.accelerator=gpu",
     )

@@ -36,11 +36,12 @@ def table(results: Mapping[str, Any]) -> str:
 def _bounds(results: Mapping[str, Any]) -> list[Row]:
     rows = [_row(name, results[name], "") for name in ("elbo", "reconstruction", "kl")]
     samples = results["num_samples"]
-    for name, said in (("importance", "z from q(z|x,y)"), ("prior", "z from p(z|x)")):
+    ways = (("importance", "", "z from q(z|x,y)"), ("prior", ", by the prior", "z from p(z|x)"))
+    for name, way, said in ways:
         nll = results["nll"][name]
         rows.append(
             _row(
-                "−log p(y|x)",
+                f"−log p(y|x){way}",
                 nll,
                 f"{said}, K={samples}, {_error(nll)}; K={samples // 10}: "
                 f"{nll['mean_of_repeats']:.2f}; effective samples {nll['effective_samples']:.0f}",

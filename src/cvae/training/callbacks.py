@@ -1,6 +1,7 @@
 """Callbacks: what a run shows while it trains, and when it stops early."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,16 @@ class Bar(TQDMProgressBar):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__(refresh_rate=BAR_EVERY)
         self.recorder = recorder
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        super().on_train_epoch_start(trainer)
+        self.train_progress_bar.set_description(
+            f"Epoch {trainer.current_epoch + 1}"
+        )  # as elsewhere
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        with suppress(TypeError):  # there is none yet
+            self.train_progress_bar.close()  # what is told of next begins on a line of its own
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
         terms = zip(self.recorder.names, self.recorder.latest.tolist(), strict=True)

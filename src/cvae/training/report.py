@@ -19,7 +19,8 @@ def table(results: Mapping[str, Any], folder: Path) -> str:
         lines.append(f"  {name:<15}{value:10.2f} ± {error:.2f}")
     lines += [
         f"  {'active units':<15}{units:7d} of {results['latent_dim']}",
-        f"{results['epochs']} epochs, {results['wall_seconds']:.0f} s, "
+        f"{results['epochs']} epoch{'s' * (results['epochs'] != 1)}, "
+        f"{results['wall_seconds']:.0f} s, "
         f"{results['images_per_second']:,.0f} training images a second on {results['device']}",
         f"folder: {folder}",
     ]
