@@ -17,6 +17,7 @@ from cvae.build import build
 from cvae.data.source import Arrays
 from cvae.errors import UserError
 from cvae.evaluation.latents import latents
+from cvae.evaluation.report import table
 from cvae.files import written
 from cvae.run import Run
 from folders import names
@@ -186,6 +187,24 @@ def test_a_table_and_pictures_are_shown(evaluated: tuple[Path, str]) -> None:
     assert "log-probability of 0/1 pixels" in output
     for name in ("kl", "aggregate", "posterior_and_prior"):
         assert (folder / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("rise", "said"),
+    [
+        (0.5, "Monte Carlo error 0.123;"),
+        (1.0, "Monte Carlo error 0.123;"),
+        (1.5, "not converged;"),
+    ],
+)
+def test_an_estimate_that_ten_times_the_samples_move_by_more_than_a_nat_has_no_error(
+    evaluated: tuple[Path, str], rise: float, said: str
+) -> None:
+    results = _results(evaluated[0])
+    estimate = {"mean": 100.0, "mean_of_repeats": 100 + rise, "monte_carlo_error": 0.123}
+    results["nll"]["prior"] |= estimate
+    (line,) = (line for line in table(results).splitlines() if "z from p(z|x), K=" in line)
+    assert said in line
 
 
 def test_a_folder_of_folders_and_the_same_seed_give_the_same_numbers_twice(
