@@ -115,19 +115,21 @@ def test_a_file_that_unpacks_to_more_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tensor",
+    ("tensor", "reason"),
     [
-        pytest.param(torch.zeros(1).expand(1_000_000_000_000), id="stride 0"),
-        pytest.param(torch.empty(1_000_000_000_000, device="meta"), id="meta"),
-        pytest.param(SPARSE, id="sparse"),
+        pytest.param(torch.zeros(1).expand(10**12), r"\(10{12},\) without its data", id="stride 0"),
+        pytest.param(torch.empty(10**12, device="meta"), r"\(10{12},\) that is not", id="meta"),
+        pytest.param(SPARSE, r"\(10{6}, 10{6}\) that is not plain", id="sparse"),
     ],
 )
 @pytest.mark.parametrize("place", ["state_dict", "deep"])
-def test_a_tensor_without_its_data_is_refused(path: Path, place: str, tensor: Any) -> None:
+def test_a_tensor_without_its_data_is_refused(
+    path: Path, place: str, tensor: Any, reason: str
+) -> None:
     deep = [{"more": (tensor,)}] if place == "deep" else []
     weights = {"weight": tensor} if place == "state_dict" else {}
     torch.save({"state_dict": weights, "callbacks": deep}, path)
-    assert_refused(path, "1000000.*(without its data|not plain)|damaged")
+    assert_refused(path, reason)
 
 
 def test_what_refers_to_itself_is_read_in_a_moment(path: Path) -> None:
