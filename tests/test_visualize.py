@@ -78,7 +78,7 @@ def _added(folder: Path, before: Path) -> set[str]:
     return names[0] - names[1]
 
 
-def test_all_pictures_of_a_small_z_are_there_and_in_colours(
+def test_all_pictures_of_a_small_z_are_there_dark_on_white(
     visualized: tuple[Path, str], reference: Callable[..., Path]
 ) -> None:
     folder, output = visualized
@@ -196,36 +196,55 @@ def test_the_images_of_a_model_that_ignores_x_have_a_noise_each(shown: Shown) ->
         assert not torch.equal(first, second), name
 
 
-def test_runs_that_cannot_be_shown_leave_the_others_their_turn(
-    visualized: tuple[Path, str], visualize: Visualize, mnist_root: str, tmp_path: Path
+def test_a_run_that_cannot_be_shown_leaves_the_others_their_turn(
+    visualized: tuple[Path, str], visualize: Visualize, tmp_path: Path
 ) -> None:
-    shutil.copytree(visualized[0], tmp_path / "0")
+    for name in ("0", "1"):
+        shutil.copytree(visualized[0], tmp_path / name)
+        (tmp_path / name / "latents.npz").unlink()
     shutil.rmtree(tmp_path / "0" / "checkpoints")
-    (tmp_path / "0" / "latents.npz").unlink()
     command = visualize(tmp_path)
     assert command.status == 1
     assert "does not exist: has the run been trained?" in command.output
     assert not (tmp_path / "0" / "latents.npz").exists()
-    checkpoint = tmp_path / "1" / "checkpoints" / "best.ckpt"
-    shutil.copytree(visualized[0], tmp_path / "1")
+    assert (tmp_path / "1" / "latents.npz").is_file()
+
+
+@pytest.fixture(scope="module")
+def places(
+    visualized: tuple[Path, str], mnist_root: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A run, one that does not say which data it saw, and data of which a bit has changed."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    shutil.copytree(visualized[0], folder / "silent")
+    checkpoint = folder / "silent" / "checkpoints" / "best.ckpt"
     content = torch.load(checkpoint, weights_only=True)
     content["ImageData"] = {"given": 0, "hashes": {}}
     torch.save(content, checkpoint)
-    command = visualize(tmp_path / "1")
+    shutil.copytree(mnist_root, folder / "altered")
+    labels = folder / "altered" / "t10k-labels-idx1-ubyte"
+    altered = bytearray(labels.read_bytes())
+    altered[-1] ^= 1
+    labels.write_bytes(altered)
+    return {"whole": visualized[0], "silent": folder / "silent", "altered": folder / "altered"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("nowhere", "nowhere is not a run's folder"),
+        ("{silent}", "best.ckpt does not say which data it was trained on"),
+        ("{whole} --data-root {altered}", "t10k-labels-idx1-ubyte has changed"),
+    ],
+)
+def test_a_mistake_ends_with_one_line(
+    visualize: Visualize, places: dict[str, Path], words: str, said: str
+) -> None:
+    command = visualize(*words.format(**places).split(" "))
     assert command.status == 1
-    assert "best.ckpt does not say which data it was trained on" in command.output
-    altered = tmp_path / "data"
-    shutil.copytree(mnist_root, altered)
-    labels = altered / "t10k-labels-idx1-ubyte"
-    content = bytearray(labels.read_bytes())
-    content[-1] ^= 1
-    labels.write_bytes(content)
-    command = visualize("nowhere")
-    assert (command.status, "nowhere is not a run's folder" in command.output) == (1, True)
-    command = visualize(visualized[0], "--data-root", altered)
-    assert command.status == 1
-    assert "t10k-labels-idx1-ubyte has changed" in command.output
-    assert "Traceback" not in command.output
+    (line,) = [line for line in command.output.splitlines() if "[ERROR]" in line]
+    assert said in line
+    assert command.output.splitlines()[-1] == line
 
 
 def test_the_help_tells_what_is_written(visualize: Visualize) -> None:
