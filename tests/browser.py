@@ -20,11 +20,19 @@ from torch import Tensor
 
 from warm import PATIENCE
 
-PIXELS = """return Array.from(document.querySelectorAll('#paper canvas'), canvas => {
+PIXELS = """() => Array.from(document.querySelectorAll('#paper canvas'), canvas => {
   const data = canvas.getContext('2d').getImageData(0, 0, 140, 140).data;
   return Array.from({length: 784}, (_, p) =>
     data[4 * (140 * (5 * Math.floor(p / 28) + 2) + 5 * (p % 28) + 2) + 3]);
 })"""  # opacity where the middles of the 28 by 28 pixels are
+FRAMES = f"""const [text, milliseconds, done] = arguments, look = {PIXELS};
+document.getElementById('digits').value = text;
+document.getElementById('form').requestSubmit();
+const frames = [look()], start = performance.now();
+requestAnimationFrame(function next(now) {{
+  frames.push(look());
+  if (now - start < milliseconds) requestAnimationFrame(next); else done(frames);
+}})"""  # kept in the page: a driver that is slow to ask would miss them
 SHOWN = """const s = window.cvae.shown;
 return {...s, noise: s.noise.map(e => [...e]), means: s.means.map(m => [...m])}"""
 
@@ -64,8 +72,13 @@ class Page:
 
     def pictures(self) -> Tensor:
         """What stands on the canvases, (N, 1, 28, 28) in [0, 1]."""
-        pixels = torch.tensor(self.driver.execute_script(PIXELS), dtype=torch.float32)
+        pixels = torch.tensor(self.driver.execute_script(f"return ({PIXELS})()"))
         return pixels.reshape(-1, 1, 28, 28) / 255
+
+    def frames(self, text: str, milliseconds: int) -> Tensor:
+        """What stands there at once and in each frame after a text is sent, (F, N, 1, 28, 28)."""
+        frames = torch.tensor(self.driver.execute_async_script(FRAMES, text, milliseconds))
+        return frames.reshape(len(frames), -1, 1, 28, 28) / 255
 
     def first_paint(self) -> float:
         """Milliseconds from opening the page to the first frame with something on it."""

@@ -150,15 +150,16 @@ def test_a_graph_computes_what_the_model_does_for_any_number_of_conditions(
     small = to_int8(graph)
     assert len(small) < len(graph)
     exact, rough = Graph(graph), Graph(small)
+    x = torch.eye(10)[:7] if view is LABEL else torch.rand(7, *view.x_shape)
+    noise = torch.randn(7, model.latent_dim)
+    with torch.inference_mode():
+        expected = Sampler(model)(x, noise)
+    spread = (expected - expected.mean(0)).abs().mean()  # that x and the noise make
     for size in (1, 7):
-        x = torch.eye(10)[:size] if view is LABEL else torch.rand(size, *view.x_shape)
-        noise = torch.randn(size, model.latent_dim)
-        with torch.inference_mode():
-            expected = Sampler(model)(x, noise)
-        assert torch.allclose(exact(x, noise), expected, rtol=0, atol=1e-5)
-        away = (rough(x, noise) - expected).abs().mean()
-        spread = (expected - expected.mean(0)).abs().mean()  # that x and the noise make
-        assert size == 1 or away < 0.1 * spread
+        given = x[:size], noise[:size]
+        assert torch.allclose(exact(*given), expected[:size], rtol=0, atol=1e-5)
+        away = (rough(*given) - expected[:size]).abs().mean()
+        assert away < 0.05 * spread  # 8 bits lose about 1% in a layer, of which there are a few
     assert str(Path(cvae.__file__).parent).encode() not in graph  # where it was made
     assert b"site-packages" not in graph
 
@@ -173,7 +174,13 @@ def test_what_a_folder_says_stays_text(text: str) -> None:
     hostile = page(digits, {text: "value", "run": text}).decode()
     assert hostile.count("<") == plain.count("<") + 4  # the other fact's own two elements
     assert "<dt>run</dt>" in hostile
-    assert re.search(r"script-src 'sha256-[\w+/=]+';", hostile)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', hostile)
+    own = r"'sha256-[\w+/]{43}='"  # this one text in the page, and no address, inline or eval
+    assert re.fullmatch(
+        rf"default-src 'none'; script-src {own}; style-src {own}; "
+        "base-uri 'none'; form-action 'none'",
+        policy,
+    )
     (content,) = re.findall(r'id="model">(.*?)</script>', plain)
     assert "<" not in content
     assert set(json.loads(content)) == {"mean", "scale", "layers", "activation", "output"}
