@@ -244,11 +244,6 @@ def places(
     return {path.name: path for path in folder.iterdir()}
 
 
-def test_the_table_is_long() -> None:
-    train = NAMES + SYNTAX + VALUES + DATA + TRAINER + CONTRADICTIONS + PLACES
-    assert len(train) + len(RESUMPTIONS) + len(USAGE) >= 50
-
-
 @pytest.mark.parametrize(
     ("words", "line"), NAMES + SYNTAX + VALUES + DATA + TRAINER + CONTRADICTIONS + PLACES
 )
