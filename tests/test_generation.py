@@ -28,7 +28,8 @@ def test_a_judge_tells_digits_apart_and_is_trained_only_once(
 ) -> None:
     monkeypatch.setattr(judge_module, "_trained", lambda _: pytest.fail("trained again"))
     kept = judge_of("mnist", arrays, judged / "outputs")
-    assert kept.right > 0.95  # after a sixth of the images, twice
+    # a sixth of the images, twice, are enough for 0.987, with an error of 0.001 over 10,000
+    assert kept.right > 0.98
     assert kept.right == kept.accuracy(pictures(arrays.test_images), arrays.test_labels.long())
     assert kept.frechet_of_train == frechet_distance(
         kept, pictures(arrays.train_images[:10_000]), pictures(arrays.test_images)

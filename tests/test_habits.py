@@ -64,11 +64,14 @@ def test_a_fractured_stroke_comes_apart_where_its_lines_are() -> None:
 
 
 def test_most_digits_come_apart(digits: Tensor) -> None:
-    def pieces(masks: np.ndarray) -> float:
-        return float(np.mean([ndimage.label(mask, EIGHT)[1] for mask in masks]))
+    def pieces(masks: np.ndarray) -> np.ndarray:
+        return np.array([ndimage.label(mask, EIGHT)[1] for mask in masks])
 
-    assert pieces(faithful(digits)) < 1.2
-    assert pieces(fractured(digits)) > 2.5
+    # MNIST's digits are of one piece, but for a few in a hundred that were broken already
+    assert (pieces(faithful(digits)) == 1).mean() > 0.95
+    # a stroke 20 pixels high reaches 20 / 2√2 = 7 across the lines either way, past the gaps at
+    # ±4.5, unless it leans like a \, as a few in a hundred do
+    assert (pieces(fractured(digits)) >= 3).mean() > 0.95
 
 
 @pytest.mark.parametrize("shear", [-0.5, 0.0, 0.25, 0.5])
@@ -87,10 +90,11 @@ def test_who_leans_is_drawn_thin_and_who_stands_thick() -> None:
     weights, tilt = torch.tensor([0.4, 0.2, 0.2, 0.2]), torch.tensor([0.0, 1.0, -1.0, 0.0])
     leaning, upright = by_slant(weights, tilt, torch.cat([bar(3, 0.46), bar(3, -0.14)]))
     torch.testing.assert_close(leaning.sum() + upright.sum(), torch.tensor(2.0).double())
-    # p ∝ p exp(c s) with s = ±1: one unit from upright
+    # p ∝ p exp(c s) with s = ±1: one unit from upright, but that steps of whole pixels make the
+    # slants up to 0.004 larger, and 2 s by 2 · 0.004 / 0.3
     for found, s in ((leaning, 1.0), (upright, -1.0)):
         ratio = (found[1] / found[2]).log().item()
-        assert ratio == pytest.approx(2 * s, abs=0.3)
+        assert ratio == pytest.approx(2 * s, abs=0.03)
         assert (found[0] / found[3]).item() == pytest.approx(2.0)
 
 

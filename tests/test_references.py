@@ -57,9 +57,11 @@ def test_a_model_learns_both_annotators(finished: Run, warm: Warm) -> None:
     assert abs(found["oracle"]["ged2"]["mean"]) < 5 * found["oracle"]["ged2"]["standard_error"]
     # one answer for all would be the first annotator's: 2 · ¼ · d − 2 · ¾ · ¼ · d, d = 1 − 16/25
     assert found["ged2"]["mean"] < 0.5 * 0.36 / 8
-    assert found["style_recall"]["mean"] > 0.9
     observed = found["styles"]["observed"]
-    assert observed == pytest.approx(OFTEN, abs=0.15)
+    # nearer to what they answer than to either alone, or to both alike
+    assert observed == pytest.approx(OFTEN, abs=0.25 / 2)
+    # sixteen samples then miss the rarer of the two in (1 − 0.125)¹⁶ = 12% of the inputs at most
+    assert found["style_recall"]["mean"] > 1 - 0.12 / 2
 
 
 def test_an_epoch_too_short_to_validate_in_is_told_when_its_batches_are_counted(
