@@ -139,7 +139,7 @@ def trained(begin: Callable[..., Command], tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("trained")
     words = ("network.hidden=[512,512]", "model.latent_dim=256", "data.batch_size=128")
     all_data = [f"trainer.limit_{split}_batches=null" for split in ("train", "val", "test")]
-    command = begin(folder, *words, *all_data, "trainer.max_epochs=1").wait()
+    command = begin(folder, *words, *all_data, "trainer.max_epochs=5").wait()
     assert command.status == 0, command.output
     return folder
 
