@@ -232,8 +232,10 @@ def test_a_second_signal_ends_a_run_at_once(begin: Begin, tmp_path: Path) -> Non
 def test_a_terminal_that_closes_is_a_signal_but_not_under_nohup(
     begin: Begin, tmp_path: Path, ignored: bool, status: int
 ) -> None:
-    nohup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" if ignored else ""
-    before = nohup + signal_at(STEP_END, signal.SIGHUP, at_step=30)
+    started = (
+        f"import signal; signal.signal(signal.SIGHUP, signal.SIG_{'IGN' if ignored else 'DFL'})\n"
+    )
+    before = started + signal_at(STEP_END, signal.SIGHUP, at_step=30)
     assert begin(tmp_path, before=before).wait().status == status
     assert step(tmp_path) == (60 if ignored else 30)
 
