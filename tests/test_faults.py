@@ -46,6 +46,12 @@ def last(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
 
 
+def save_damaged(run: Path, damage: Damage) -> None:
+    content = load(last(run))
+    damage(content)
+    torch.save(content, last(run))
+
+
 def assert_refused(command: Command, *texts: str) -> None:
     """It ended with one line that says what is wrong."""
     assert command.status == 1, command.output
@@ -151,9 +157,7 @@ def reshape_weights(content: dict[str, Any]) -> None:
 def test_a_checkpoint_that_does_not_fit_is_refused(
     resume: Begin, run: Path, damage: Damage, line: str
 ) -> None:
-    content = load(last(run))
-    damage(content)
-    torch.save(content, last(run))
+    save_damaged(run, damage)
     before = last(run).read_bytes()
     assert_refused(resume(run), f"{last(run)} does not fit {run}/config.yaml", line)
     assert last(run).read_bytes() == before
@@ -296,9 +300,7 @@ def put(value: object, *keys: Any) -> Damage:
 def test_what_a_checkpoint_of_elsewhere_lacks_is_told_in_a_line(
     resume: Begin, run: Path, damage: Damage, line: str
 ) -> None:
-    content = load(last(run))
-    damage(content)
-    torch.save(content, last(run))
+    save_damaged(run, damage)
     assert_refused(resume(run), str(last(run)), line)
 
 
