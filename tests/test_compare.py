@@ -237,6 +237,32 @@ def test_what_cannot_be_compared_is_kept_apart(
     assert expected in note
 
 
+@pytest.mark.parametrize(
+    ("binarize", "others", "kept_apart"),
+    [
+        ("dynamic", "static", False),
+        ("dynamic", "threshold", True),
+        ("static", "none", True),
+        ("none", None, False),  # masks, and runs from before there was the key
+        ("dynamic", None, True),
+    ],
+)
+def test_pixels_above_one_half_are_another_test_than_drawn_ones(
+    make: Make, binarize: str, others: str | None, kept_apart: bool
+) -> None:
+    one = make("one", -90.0, "seed=1", f"data.binarize={binarize}")
+    two = make("two", -70.0, "seed=2", f"data.binarize={others or 'none'}")
+    if others is None:
+        config = OmegaConf.load(two / "config.yaml")
+        del config.data["binarize"]
+        OmegaConf.save(config, two / "config.yaml")
+    comparison = of(one, two, keys=("model",))
+    assert comparison.conditions == (["binarize"] if kept_apart else [])
+    assert [line["n"] for line in cells(comparison)] == (["1", "1"] if kept_apart else ["2"])
+    said = any("pixels that were made 0 or 1 in different ways" in n for n in comparison.notes())
+    assert said == kept_apart
+
+
 def test_numbers_of_other_images_than_the_test_s_are_told(make: Make) -> None:
     folder = make("one", -90.0, "seed=1")
     evaluation(folder, 87.0, 1000, examples=10_000)
