@@ -13,7 +13,10 @@ SPREAD = (  # of 16 samples against the references
     ("styles found in the samples", "style_recall", 3),
     ("Dice of the majorities", "majority_dice", 3),
 )
-CONVERGED = 1.0  # nats between the estimates from K/10 and K samples
+# Nats between the estimates from K/10 and K samples. Where the bias falls as 1/K, that from K is
+# still too high by a ninth of them. With z from the prior, whose weights have heavier tails, the
+# bias falls more slowly and much more is left: 0.4 nats where the two were 1.0 apart.
+CONVERGED = 0.5
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -58,7 +61,7 @@ def _error(nll: Mapping[str, float]) -> str:
 
 
 def converged(nll: Mapping[str, float]) -> bool:
-    """Whether ten times the samples change an estimate of −log p(y|x) by a nat or less."""
+    """Whether ten times the samples change an estimate of −log p(y|x) by half a nat or less."""
     return nll["mean_of_repeats"] - nll["mean"] <= CONVERGED
 
 
