@@ -160,10 +160,8 @@ def test_real_images_of_the_digits_asked_for_are_right_and_of_others_by_chance(
     monkeypatch.chdir(judged)
     data = ImageData(MNIST(), Label(), "threshold", batch_size=100, root=mnist_root)
     data.setup()
-    model, examples = (
-        ConditionalVAE(nn.Identity(), StandardNormal(1), _TrainingImage(arrays), 1),
-        data.examples("test"),
-    )
+    examples = data.examples("test")
+    model = ConditionalVAE(nn.Identity(), StandardNormal(1), _TrainingImage(arrays), 1)
     order = torch.randperm(len(examples.x), generator=torch.Generator().manual_seed(0))
     right = drawn(data, model, examples, "test", 0)["judge"]
     wrong = drawn(data, model, examples._replace(x=examples.x[order]), "test", 0)["judge"]

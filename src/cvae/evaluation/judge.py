@@ -39,7 +39,7 @@ class Judge(nn.Module):
         features: the layers before the last, to what the classes are told apart by, (B, 64).
         right: the share of the grey test images that it takes for what they are.
         frechet_of_train: between as many training images and the test images: what real pictures
-            come to.
+            come to that hold nothing of the ones they are compared with.
     """
 
     right: Tensor
