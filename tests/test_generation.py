@@ -1,11 +1,14 @@
 """Samples before a judge: real pictures, shuffled pictures, noise."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution
+from torch.nn.utils import parameters_to_vector
 
 from cvae.checkpoint import write_checkpoint
 from cvae.data.module import ImageData
@@ -16,7 +19,7 @@ from cvae.errors import UserError
 from cvae.evaluation import judge as judge_module
 from cvae.evaluation.drawn import drawn
 from cvae.evaluation.generation import Generation, sampled_pictures
-from cvae.evaluation.judge import Judge, frechet_distance, judge_of, pictures
+from cvae.evaluation.judge import Judge, Recipe, frechet_distance, judge_of, pictures
 from cvae.model import ConditionalVAE
 
 SHOWN = 500  # training images of each digit
@@ -48,7 +51,45 @@ def test_a_judge_of_other_files_is_trained_again(
     monkeypatch.setattr(judge_module, "_trained", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         judge_of("mnist", arrays._replace(record=changed), judged / "outputs")
-    monkeypatch.setattr(judge_module, "EPOCHS", 7)
+
+
+OTHERS: dict[str, Any] = {
+    "epochs": 2,
+    "batch": 50,
+    "rate": 1e-3,
+    "weight_decay": 0.1,
+    "smoothing": 0.1,
+    "grey": 0.0,
+    "degrees": 20.0,
+    "shift": 0.2,
+    "scale": (0.5, 1.5),
+    "seed": 1,
+}
+
+
+def test_each_part_of_the_recipe_makes_another_judge(arrays: Arrays) -> None:
+    few = arrays._replace(
+        train_images=arrays.train_images[:400], train_labels=arrays.train_labels[:400]
+    )
+    recipe = replace(judge_module.RECIPE, epochs=1)
+
+    def weights(of: Recipe) -> Tensor:
+        return parameters_to_vector(judge_module._trained(few, of).parameters())
+
+    kept = weights(recipe)
+    assert torch.equal(weights(recipe), kept)
+    assert OTHERS.keys() == asdict(recipe).keys()
+    for name, value in OTHERS.items():
+        assert not torch.equal(weights(replace(recipe, **{name: value})), kept), name
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_judge_of_another_recipe_is_trained_again(
+    judged: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(judge_module, "_trained", lambda _: 1 / 0)
+    other = replace(judge_module.RECIPE, **{name: OTHERS[name]})
+    monkeypatch.setattr(judge_module, "RECIPE", other)
     with pytest.raises(ZeroDivisionError):
         judge_of("mnist", arrays, judged / "outputs")
 
