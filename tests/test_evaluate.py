@@ -185,7 +185,10 @@ def test_a_table_and_pictures_are_shown(evaluated: tuple[Path, str]) -> None:
     assert f"{found['nll']['importance']['mean']:.2f} ±" in output
     assert "K=20" in output
     assert "log-probability of 0/1 pixels" in output
-    assert f"train against test {found['judge']['frechet_of_train']:.3f}" in output
+    judge = found["judge"]
+    for share in (judge, min(judge["per_digit"].values(), key=lambda of: of["accuracy"])):
+        assert f"{share['accuracy']:.2%} ± {share['accuracy_standard_error']:.2%}" in output
+    assert f"train against test {judge['frechet_of_train']:.3f}" in output
     for name in ("kl", "aggregate", "posterior_and_prior"):
         assert (folder / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution
 from torch.nn.utils import parameters_to_vector
@@ -208,5 +209,9 @@ def test_real_images_of_the_digits_asked_for_are_right_and_of_others_by_chance(
     wrong = drawn(data, model, examples._replace(x=examples.x[order]), "test", 0)["judge"]
     assert right["accuracy"] > 0.9  # the judge itself is right on 0.987 of the test images
     assert min(of_one["accuracy"] for of_one in right["per_digit"].values()) > 0.9
+    per_digit = zip(right["per_digit"].values(), examples.labels.bincount(), strict=True)
+    for share, count in [(wrong, 10_000), *((of_one, int(size)) for of_one, size in per_digit)]:
+        of_binomial = binom(count, share["accuracy"]).std() / count
+        assert share["accuracy_standard_error"] == pytest.approx(of_binomial)
     # Σ_c p(c)² of the ten classes is 0.1007; the standard error over 10,000 is 0.003
     assert wrong["accuracy"] == pytest.approx(0.1007, abs=4 * 0.003)

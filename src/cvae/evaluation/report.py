@@ -131,8 +131,8 @@ def _judged(judge: Mapping[str, Any]) -> list[Row]:
     return [
         (
             "samples taken for their class",
-            f"{judge['accuracy']:.2%}",
-            f"least {least['accuracy']:.2%} ({worst}); "
+            _share(judge["accuracy"], judge["accuracy_standard_error"]),
+            f"least {_share(least['accuracy'], least['accuracy_standard_error'])} ({worst}); "
             f"real test images {judge['own_accuracy']:.2%}",
         ),
         (
