@@ -130,11 +130,12 @@ def _judged(judge: Mapping[str, Any]) -> list[Row]:
         sum(numbers[name] for _, numbers in digits) / len(digits)
         for name in ("distance_sampled", "distance_real")
     )
+    floor = judge.get("frechet_of_train")  # absent where perfect samples would be below it
     return [
         (
             "samples taken for their class",
-            f"{judge['accuracy']:.2%}",
-            f"least {least['accuracy']:.2%} ({worst}); "
+            _share(judge["accuracy"], judge["accuracy_standard_error"]),
+            f"least {_share(least['accuracy'], least['accuracy_standard_error'])} ({worst}); "
             f"real test images {judge['own_accuracy']:.2%}",
         ),
         (
@@ -145,7 +146,7 @@ def _judged(judge: Mapping[str, Any]) -> list[Row]:
         (
             "Fréchet distance",
             f"{judge['frechet']:.3f}",
-            f"train against test {judge['frechet_of_train']:.3f}",
+            "" if floor is None else f"train against test {floor:.3f}",
         ),
     ]
 
