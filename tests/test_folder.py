@@ -205,6 +205,11 @@ def test_what_is_no_part_of_the_data_is_told_and_what_is_hidden_is_not(tmp_path:
         with pytest.raises(UserError, match=f"{other} is not one of train, val, test: rename"):
             ReferenceFolder().load(str(tmp_path))
         (tmp_path / other).rmdir()
+    for stray in (tmp_path / "train" / "004.png", tmp_path / "test" / "notes.txt"):
+        stray.touch()
+        with pytest.raises(UserError, match=f"{stray} is not a folder: .* move or remove it"):
+            ReferenceFolder().load(str(tmp_path))
+        stray.unlink()
     (tmp_path / "train" / "001" / "c.jpg").touch()
     with pytest.raises(UserError, match=r"001/c.jpg is not a \.png"):
         ReferenceFolder().load(str(tmp_path))

@@ -19,11 +19,10 @@ def read_pictures(folder: Path) -> tuple[Split, Sequence[str]]:
     """A split, and the names of its annotators, who answer equally often.
 
     Raises:
-        UserError: a picture is missing, cannot be read, or is of another kind or size than others.
+        UserError: a picture is missing, cannot be read, or is of another kind or size than others;
+            or something else is there.
     """
-    examples = sorted(path for path in visible(folder) if path.is_dir())
-    if not examples:
-        raise UserError(f"{folder} has no folders: {folder}/EXAMPLE/{IMAGE}.png is expected")
+    examples = _examples(folder)
     names = _annotators(examples[0])
     if not names:
         raise UserError(f"{examples[0]} has no annotator's PNG beside {IMAGE}.png")
@@ -39,8 +38,21 @@ def read_pictures(folder: Path) -> tuple[Split, Sequence[str]]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What a folder holds but for what other programs hide in it."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    """What a folder holds but for what other programs hide in it, by name."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _examples(folder: Path) -> list[Path]:
+    examples = visible(folder)
+    if not examples:
+        raise UserError(f"{folder} has no folders: {folder}/EXAMPLE/{IMAGE}.png is expected")
+    for path in examples:
+        if not path.is_dir():
+            raise UserError(
+                f"{path} is not a folder: {folder}/EXAMPLE/{IMAGE}.png is expected, and no file "
+                "beside these folders; move or remove it"
+            )
+    return examples
 
 
 def _annotators(example: Path) -> list[str]:
