@@ -1,5 +1,6 @@
 """Images and references from PNG files, a folder an example."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,12 +24,13 @@ def read_pictures(folder: Path) -> tuple[Split, Sequence[str]]:
             or something else is there.
     """
     examples = _examples(folder)
-    names = _annotators(examples[0])
+    typical = _typical(examples)
+    names = _annotators(typical)
     if not names:
-        raise UserError(f"{examples[0]} has no annotator's PNG beside {IMAGE}.png")
+        raise UserError(f"{typical} has no annotator's PNG beside {IMAGE}.png")
     images, references = list[Tensor](), []
     for example in examples:
-        _check_annotators(example, names, examples[0])
+        _check_annotators(example, names, typical)
         images.append(_picture(example / f"{IMAGE}.png", IMAGES))
         if images[-1].shape != images[0].shape:
             raise _misfit(example / f"{IMAGE}.png", images[-1], images[0])
@@ -55,12 +57,19 @@ def _examples(folder: Path) -> list[Path]:
     return examples
 
 
+def _typical(examples: Sequence[Path]) -> Path:
+    """The first example with the annotators that most have; of equally frequent ones, the most."""
+    found = {example: tuple(_annotators(example)) for example in examples}
+    often = Counter(found.values())
+    return max(examples, key=lambda example: (often[found[example]], len(found[example])))
+
+
 def _annotators(example: Path) -> list[str]:
     pngs = [path for path in visible(example) if path.suffix == ".png"]
     return sorted(path.stem for path in pngs if path.stem != IMAGE)
 
 
-def _check_annotators(example: Path, names: Sequence[str], first: Path) -> None:
+def _check_annotators(example: Path, names: Sequence[str], typical: Path) -> None:
     for path in visible(example):
         if path.suffix != ".png":
             raise UserError(f"{path} is not a .png: an example holds nothing else")
@@ -68,7 +77,7 @@ def _check_annotators(example: Path, names: Sequence[str], first: Path) -> None:
     if missing := set(names) - set(found):
         raise UserError(f"{example / min(missing)}.png is missing")
     if more := set(found) - set(names):
-        raise UserError(f"{example / min(more)}.png: {first} has none of that name")
+        raise UserError(f"{example / min(more)}.png: {typical} has none of that name")
 
 
 def _mask(path: Path, image: Tensor) -> Tensor:
