@@ -251,7 +251,7 @@ def test_pictures_and_arrays_of_one_split(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere is not a folder"):
+    with pytest.raises(UserError, match=r"nowhere is not a folder: .* with --data-root FOLDER"):
         ReferenceFolder().load(str(tmp_path / "nowhere"))
 
 
