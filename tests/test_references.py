@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cvae.densities import StandardNormal
 from cvae.errors import UserError
 from cvae.evaluation.data import split_of
 from cvae.evaluation.references import NUM_SAMPLES, against_references
+from cvae.evaluation.report import table
 from cvae.memory import at_once
 from cvae.model import ConditionalVAE
 from cvae.pictures.grid import samples
@@ -45,12 +47,17 @@ def finished(
     return run
 
 
-def test_a_model_learns_both_annotators(finished: Run, warm: Warm) -> None:
+@pytest.fixture(scope="module")
+def evaluated(finished: Run, warm: Warm) -> dict[str, Any]:
     command = warm.start("cvae.evaluate", str(finished.folder), "--num-samples", "10").wait()
-    for name in (*NAMES, "nobody"):
-        assert re.search(rf"drawn like {name} +\d+\.\d\d% ± \d\.\d\d%", command.output)
-    results = json.loads(finished.evaluation().read_text())
-    found = results["references"]
+    assert command.status == 0, command.output
+    results: dict[str, Any] = json.loads(finished.evaluation().read_text())
+    assert table(results) in command.output
+    return results
+
+
+def test_a_model_learns_both_annotators(evaluated: dict[str, Any]) -> None:
+    results, found = evaluated, evaluated["references"]
     assert "judge" not in results
     assert found["annotators"] == NAMES
     assert found["num_samples"] == NUM_SAMPLES
@@ -62,6 +69,47 @@ def test_a_model_learns_both_annotators(finished: Run, warm: Warm) -> None:
     assert observed == pytest.approx(OFTEN, abs=0.25 / 2)
     # sixteen samples then miss the rarer of the two in (1 − 0.125)¹⁶ = 12% of the inputs at most
     assert found["style_recall"]["mean"] > 1 - 0.12 / 2
+
+
+def apart(node: Any, numbers: Iterator[int]) -> Any:
+    """The same JSON with other numbers, no two alike."""
+    if isinstance(node, dict):
+        return {name: apart(inner, numbers) for name, inner in node.items()}
+    if isinstance(node, list):
+        return [apart(inner, numbers) for inner in node]
+    return next(numbers) / 1000 if isinstance(node, float) else node
+
+
+def test_each_row_that_is_printed_shows_its_own_numbers(evaluated: dict[str, Any]) -> None:
+    found = apart(evaluated["references"], count(1))
+    rows = dict[str, list[str]]()
+    for line in table({**evaluated, "references": found}).splitlines():
+        name, *cells = re.split(" {2,}", line.strip())
+        rows[name] = cells
+
+    def shown(numbers: dict[str, Any], key: str, digits: int) -> str:
+        mean, error = numbers[key]["mean"], numbers[key]["standard_error"]
+        return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+    for name, key, digits in (
+        ("GED²", "ged2", 4),
+        ("GED² with the diagonal", "ged2_with_diagonal", 4),
+        ("IoU, matched one to one", "hungarian_iou", 3),
+        ("styles found in the samples", "style_recall", 3),
+        ("Dice of the majorities", "majority_dice", 3),
+    ):
+        posterior, best = (shown(found[whose], key, digits) for whose in ("posterior", "oracle"))
+        beside = f"with z from q(z|x,y) {posterior}, samples of the references themselves {best}"
+        assert rows[name] == [shown(found, key, digits), beside]
+    styles = found["styles"]
+    for place, name in enumerate(NAMES):
+        observed, error = styles["observed"][place], styles["observed_standard_error"][place]
+        expected = f"the annotator answers {styles['expected'][place]:.2%}"
+        assert rows[f"drawn like {name}"] == [f"{observed:.2%} ± {error:.2%}", expected]
+    nobody = f"{styles['none']:.2%} ± {styles['none_standard_error']:.2%}"
+    assert rows["drawn like nobody"] == [nobody, f"IoU {found['style_iou']} or less"]
+    worst, best = (one["styles"]["largest_error"] for one in (found, found["oracle"]))
+    assert rows["largest error of a frequency"] == [f"{worst:.3f}", f"of those {best:.3f}"]
 
 
 def test_an_epoch_too_short_to_validate_in_is_told_when_its_batches_are_counted(
@@ -89,13 +137,13 @@ def test_inputs_are_shown_with_all_references_and_sixteen_samples(finished: Run)
     assert list(rows[-2:]) == ["mean", "2 × std. deviation"]
 
 
-@pytest.mark.parametrize("count", [1, 7, 13, 40])
-def test_of_few_inputs_all_are_shown(count: int) -> None:
-    x = torch.arange(count).float()
+@pytest.mark.parametrize("number", [1, 7, 13, 40])
+def test_of_few_inputs_all_are_shown(number: int) -> None:
+    x = torch.arange(number).float()
     references = x.reshape(-1, 1).repeat(1, 2).byte()
     subject = Subject(MODEL, Segmentation([1, 6, 6]), Examples(x, x, x, NAMES, references), 0)
     singles = subject.singles[0]
-    assert len(singles) == len(singles.unique()) == min(count, 10)
+    assert len(singles) == len(singles.unique()) == min(number, 10)
     assert subject.pairs[0].shape == (2, len(singles))
 
 

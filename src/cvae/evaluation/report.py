@@ -1,11 +1,12 @@
 """The table that an evaluation prints."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tabulate import tabulate
 
 Row = tuple[str, str, str]
+Show = Callable[[Mapping[str, Any]], str]  # one of the numbers against references
 SPREAD = (  # of 16 samples against the references
     ("GED²", "ged2", 4),
     ("GED² with the diagonal", "ged2_with_diagonal", 4),
@@ -13,6 +14,7 @@ SPREAD = (  # of 16 samples against the references
     ("styles found in the samples", "style_recall", 3),
     ("Dice of the majorities", "majority_dice", 3),
 )
+OTHERS = {"with z from q(z|x,y)": "posterior", "samples of the references themselves": "oracle"}
 CONVERGED = 1.0  # nats between the estimates from K/10 and K samples
 
 
@@ -83,19 +85,8 @@ def _drawn(results: Mapping[str, Any]) -> list[Row]:
 
 def _against_references(numbers: Mapping[str, Any]) -> list[Row]:
     best = numbers["oracle"]
-    others = {"with z from q(z|x,y)": "posterior", "samples of the references themselves": "oracle"}
-    rows = [
-        (
-            name,
-            f"{numbers[key]['mean']:.{digits}f} ± {numbers[key]['standard_error']:.{digits}f}",
-            ", ".join(
-                f"{said} {numbers[whose][key]['mean']:.{digits}f}"
-                for said, whose in others.items()
-                if whose in numbers
-            ),
-        )
-        for name, key, digits in SPREAD
-    ]
+    shown = {name: _mean_and_error(key, digits) for name, key, digits in SPREAD}
+    rows = [(name, show(numbers), _beside(numbers, show)) for name, show in shown.items()]
     styles, worst = numbers["styles"], best["styles"]["largest_error"]
     answers = zip(
         numbers["annotators"],
@@ -114,6 +105,19 @@ def _against_references(numbers: Mapping[str, Any]) -> list[Row]:
         ("drawn like nobody", nobody, f"IoU {numbers['style_iou']} or less"),
         ("largest error of a frequency", f"{styles['largest_error']:.3f}", f"of those {worst:.3f}"),
     ]
+
+
+def _mean_and_error(key: str, digits: int) -> Show:
+    return lambda numbers: (
+        f"{numbers[key]['mean']:.{digits}f} ± {numbers[key]['standard_error']:.{digits}f}"
+    )
+
+
+def _beside(numbers: Mapping[str, Any], show: Show) -> str:
+    """What is shown of the others that there are."""
+    return ", ".join(
+        f"{said} {show(numbers[whose])}" for said, whose in OTHERS.items() if whose in numbers
+    )
 
 
 def _share(mean: float, error: float) -> str:
