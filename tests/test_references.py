@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,7 @@ from cvae.data.examples import Examples
 from cvae.data.views import Segmentation
 from cvae.densities import StandardNormal
 from cvae.errors import UserError
+from cvae.evaluation.baseline import gap_closed, read_baseline
 from cvae.evaluation.data import split_of
 from cvae.evaluation.references import NUM_SAMPLES, against_references
 from cvae.evaluation.report import table
@@ -31,6 +33,13 @@ from cvae.wrappers import PriorAsPosterior
 from warm import Warm
 
 NAMES = ["annotator 1", "annotator 2"]
+FITTED = ("optimizer.lr=1e-2", "trainer.enable_progress_bar=false")
+OTHERS = {
+    "without z": "baseline",
+    "with z from q(z|x,y)": "posterior",
+    "samples of the references themselves": "oracle",
+}
+FEW = ("--num-samples", "10")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +48,35 @@ def finished(
     tmp_path_factory: pytest.TempPathFactory,
     of_squares: tuple[str, ...],
 ) -> Run:
-    words = ("optimizer.lr=1e-2", "trainer.max_epochs=30", "trainer.enable_progress_bar=false")
-    run = Run(tmp_path_factory.mktemp("run"), compose(*of_squares, *words))
+    return trained(tmp_path_factory.mktemp("run"), compose(*of_squares, *FITTED, epochs(30)))
+
+
+@pytest.fixture(scope="module")
+def without_z(
+    compose: Callable[..., dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+    of_squares: tuple[str, ...],
+    warm: Warm,
+) -> Run:
+    """Evaluated as well."""
+    words = [word for word in of_squares if not word.startswith("model")]
+    model = ("model=deterministic", "network=unet")
+    config = compose(*words, *model, *FITTED, epochs(15))
+    run = trained(tmp_path_factory.mktemp("baseline"), config)
+    assert warm.start("cvae.evaluate", str(run.folder), *FEW).wait().status == 0
+    return run
+
+
+def beside(run: Run, baseline: Run) -> tuple[str, ...]:
+    return str(run.folder), *FEW, "--baseline", str(baseline.folder)
+
+
+def epochs(number: int) -> str:
+    return f"trainer.max_epochs={number}"
+
+
+def trained(folder: Path, config: dict[str, Any]) -> Run:
+    run = Run(folder, config)
     run.begin()
     torch.manual_seed(0)
     fit(run)
@@ -48,8 +84,8 @@ def finished(
 
 
 @pytest.fixture(scope="module")
-def evaluated(finished: Run, warm: Warm) -> dict[str, Any]:
-    command = warm.start("cvae.evaluate", str(finished.folder), "--num-samples", "10").wait()
+def evaluated(finished: Run, without_z: Run, warm: Warm) -> dict[str, Any]:
+    command = warm.start("cvae.evaluate", *beside(finished, without_z)).wait()
     assert command.status == 0, command.output
     results: dict[str, Any] = json.loads(finished.evaluation().read_text())
     assert table(results) in command.output
@@ -86,11 +122,6 @@ def test_each_row_that_is_printed_shows_its_own_numbers(evaluated: dict[str, Any
     for line in table({**evaluated, "references": found}).splitlines():
         name, *cells = re.split(" {2,}", line.strip())
         rows[name] = cells
-
-    def shown(numbers: dict[str, Any], key: str, digits: int) -> str:
-        mean, error = numbers[key]["mean"], numbers[key]["standard_error"]
-        return f"{mean:.{digits}f} ± {error:.{digits}f}"
-
     for name, key, digits in (
         ("GED²", "ged2", 4),
         ("GED² with the diagonal", "ged2_with_diagonal", 4),
@@ -98,18 +129,115 @@ def test_each_row_that_is_printed_shows_its_own_numbers(evaluated: dict[str, Any
         ("styles found in the samples", "style_recall", 3),
         ("Dice of the majorities", "majority_dice", 3),
     ):
-        posterior, best = (shown(found[whose], key, digits) for whose in ("posterior", "oracle"))
-        beside = f"with z from q(z|x,y) {posterior}, samples of the references themselves {best}"
-        assert rows[name] == [shown(found, key, digits), beside]
-    styles = found["styles"]
+        others = ", ".join(
+            f"{said} {shown(found[whose], key, digits)}" for said, whose in OTHERS.items()
+        )
+        assert rows[name] == [shown(found, key, digits), others]
+    closed, said = rows["GED² gap closed"]
+    assert closed == f"{found['gap_closed']:.1%}"
+    assert said == "of the gap from without z to samples of the references themselves"
+    styles, alone = found["styles"], found["baseline"]["styles"]
     for place, name in enumerate(NAMES):
-        observed, error = styles["observed"][place], styles["observed_standard_error"][place]
-        expected = f"the annotator answers {styles['expected'][place]:.2%}"
-        assert rows[f"drawn like {name}"] == [f"{observed:.2%} ± {error:.2%}", expected]
-    nobody = f"{styles['none']:.2%} ± {styles['none_standard_error']:.2%}"
-    assert rows["drawn like nobody"] == [nobody, f"IoU {found['style_iou']} or less"]
-    worst, best = (one["styles"]["largest_error"] for one in (found, found["oracle"]))
-    assert rows["largest error of a frequency"] == [f"{worst:.3f}", f"of those {best:.3f}"]
+        ours, theirs = (share(one, "observed", place) for one in (styles, alone))
+        expected = f"the annotator answers {styles['expected'][place]:.2%}, without z {theirs}"
+        assert rows[f"drawn like {name}"] == [ours, expected]
+    ours, theirs = (share(one, "none") for one in (styles, alone))
+    said = f"IoU {found['style_iou']} or less, without z {theirs}"
+    assert rows["drawn like nobody"] == [ours, said]
+    others = ", ".join(
+        f"{said} {found[whose]['styles']['largest_error']:.3f}" for said, whose in OTHERS.items()
+    )
+    assert rows["largest error of a frequency"] == [f"{styles['largest_error']:.3f}", others]
+
+
+def shown(numbers: dict[str, Any], key: str, digits: int) -> str:
+    mean, error = numbers[key]["mean"], numbers[key]["standard_error"]
+    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
+def share(styles: dict[str, Any], key: str, *place: int) -> str:
+    mean, error = styles[key], styles[f"{key}_standard_error"]
+    for one in place:
+        mean, error = mean[one], error[one]
+    return f"{mean:.2%} ± {error:.2%}"
+
+
+def test_a_model_stands_between_two_bounds(evaluated: dict[str, Any], without_z: Run) -> None:
+    found = evaluated["references"]
+    alone = json.loads(without_z.evaluation().read_text())["references"]
+    for name, numbers in found["baseline"].items():
+        assert numbers == (without_z.config["name"] if name == "name" else alone[name])
+    # one answer for all: 2 · ¼ · d − 2 · ¾ · ¼ · d, d = 1 − 16/25
+    assert found["baseline"]["ged2"]["mean"] == pytest.approx(0.36 / 8, rel=0.1)
+    assert found["baseline"]["styles"]["observed"] == pytest.approx([1, 0], abs=0.05)
+    above, ours, best = (numbers["ged2"]["mean"] for numbers in (alone, found, found["oracle"]))
+    assert found["gap_closed"] == pytest.approx((above - ours) / (above - best))
+    assert 0.5 < found["gap_closed"] < 1.1
+
+
+def test_where_one_answer_is_all_there_is_no_gap_is_closed() -> None:
+    assert gap_closed(0.4, 0.2, 0.1) == pytest.approx(2 / 3)
+    assert gap_closed(0.4, 0.5, 0.1) == pytest.approx(-1 / 3)
+    assert gap_closed(0.0, 0.0, 0.0) is None
+    assert gap_closed(0.001, 0.0, 0.002) is None
+
+
+def test_a_run_with_a_z_is_no_baseline(
+    finished: Run, evaluated: dict[str, Any], warm: Warm
+) -> None:
+    command = warm.start("cvae.evaluate", *beside(finished, finished)).wait()
+    assert "has a z: name a run of model=deterministic" in command.error
+
+
+def test_a_baseline_is_trained_to_its_end_and_evaluated_on_the_split(
+    finished: Run, without_z: Run, warm: Warm, tmp_path: Path
+) -> None:
+    command = warm.start("cvae.evaluate", *beside(finished, without_z), "--split", "val").wait()
+    assert "python -m cvae.evaluate it with --split val" in command.error
+    shutil.copytree(without_z.folder, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    with pytest.raises(UserError, match="train it to its end"):
+        read_baseline(Run(tmp_path / "run"), "test")
+
+
+def test_a_baseline_is_of_the_same_data(
+    finished: Run, evaluated: dict[str, Any], without_z: Run, warm: Warm, tmp_path: Path
+) -> None:
+    shutil.copytree(without_z.folder, tmp_path / "run")
+    other = Run(tmp_path / "run")
+    results = json.loads(other.evaluation().read_text())
+    results["data"] |= {"folder": "elsewhere"}
+    other.evaluation().write_text(json.dumps(results))
+    folder, record = finished.folder, json.loads(finished.metrics.read_text())["data"]
+    read_baseline(other, "test").check_data(folder, record)
+    results["data"] |= {"test": "sha256:0"}
+    other.evaluation().write_text(json.dumps(results))
+    command = warm.start("cvae.evaluate", *beside(finished, other)).wait()
+    assert re.search(r"--baseline .*/run is of other data \(references \w{8}\) than", command.error)
+    assert json.loads(finished.evaluation().read_text()) == evaluated
+    del results["references"]
+    other.evaluation().write_text(json.dumps(results))
+    with pytest.raises(UserError, match="its data have no references"):
+        read_baseline(other, "test")
+
+
+def test_digits_have_no_baseline_without_z(
+    reference: Callable[..., Path], without_z: Run, warm: Warm
+) -> None:
+    command = warm.start("cvae.evaluate", *beside(Run(reference()), without_z)).wait()
+    assert re.search(r"of other data \(references \w{8}\) than .* \(mnist", command.error)
+
+
+def test_a_baseline_without_a_number_is_to_be_evaluated_again(
+    without_z: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(without_z.folder, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    results = json.loads(run.evaluation().read_text())
+    del results["references"]["styles"]
+    run.evaluation().write_text(json.dumps(results))
+    with pytest.raises(UserError, match=r"damaged or old: python -m cvae\.evaluate it again"):
+        read_baseline(run, "test")
 
 
 def test_an_epoch_too_short_to_validate_in_is_told_when_its_batches_are_counted(

@@ -13,6 +13,7 @@ import torch
 
 from cvae.command import run_command
 from cvae.errors import UserError
+from cvae.evaluation.baseline import Baseline, read_baseline
 from cvae.evaluation.bounds import bounds
 from cvae.evaluation.data import split_of
 from cvae.evaluation.drawn import drawn
@@ -23,6 +24,7 @@ from cvae.finished import arguments_over_runs, for_each_run, read, with_split
 from cvae.pictures import gallery
 from cvae.pictures.subject import Subject
 from cvae.run import Run
+from cvae.runs import find
 
 PICTURED = ("posterior_and_prior", "kl", "aggregate")  # of all that cvae.visualize draws
 
@@ -34,6 +36,7 @@ def evaluate(
     device: torch.device,
     split: str = "test",
     root: str | None = None,
+    baseline: Baseline | None = None,
 ) -> dict[str, Any]:
     """Measure a run's model, and write numbers and pictures into its folder.
 
@@ -44,17 +47,20 @@ def evaluate(
         device: where.
         split: test, or val to choose between models.
         root: where the data's files are now, if not where the run had them.
+        baseline: a run without z, to stand beside the numbers against references.
 
     Returns:
         What `evaluation.json` (of val: `evaluation_val.json`) holds; numbers are in nats.
 
     Raises:
         UserError: the folder holds no trained model, or another one when all is measured, the data
-            are not those of its training, or K cannot be divided.
+            are not those of its training or not the baseline's, or K cannot be divided.
     """
     check_unchanged = run.unchanged()
     model = run.load_model().to(device)
     data, examples = split_of(run, split, root)
+    if baseline:
+        baseline.check_data(run.folder, data.record)
     x, y = examples.x.to(device), examples.y.to(device)
     subject = Subject(model, data.view, examples._replace(x=x, y=y), seed)
     use = subject.latents
@@ -72,6 +78,8 @@ def evaluate(
         **drawn(data, model, examples, split, seed),
         "data": data.record,
     }
+    if baseline:
+        results["references"] |= baseline.beside(results["references"])
     pictures = dict(gallery.drawn(subject, PICTURED))
     check_unchanged()
     for name, picture in pictures.items():
@@ -91,13 +99,23 @@ def main() -> None:
         metavar="K",
         help="z for each image in −log p(y|x), a multiple of 10 (default 1000)",
     )
+    parser.add_argument(
+        "--baseline",
+        metavar="FOLDER",
+        help="of data with several references: an evaluated run of model=deterministic on the same "
+        "data, what one gets without z, to stand beside each number and to say how much of its gap "
+        "to the oracle in GED² is closed",
+    )
     parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:1")
     arguments = read(parser)
     device, measured = _device(arguments.device), (arguments.split, arguments.data_root)
     check_num_samples(arguments.num_samples)
+    baseline = None
+    if arguments.baseline:
+        baseline = read_baseline(find(arguments.baseline), arguments.split)
 
     def evaluated(run: Run) -> str:
-        results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured)
+        results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured, baseline)
         return f"{run.config['name']}: {table(results)}"
 
     for_each_run(arguments.folders, "evaluating", evaluated)

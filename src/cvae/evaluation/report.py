@@ -14,7 +14,12 @@ SPREAD = (  # of 16 samples against the references
     ("styles found in the samples", "style_recall", 3),
     ("Dice of the majorities", "majority_dice", 3),
 )
-OTHERS = {"with z from q(z|x,y)": "posterior", "samples of the references themselves": "oracle"}
+WITHOUT_Z = {"without z": "baseline"}
+OTHERS = {
+    **WITHOUT_Z,
+    "with z from q(z|x,y)": "posterior",
+    "samples of the references themselves": "oracle",
+}
 CONVERGED = 1.0  # nats between the estimates from K/10 and K samples
 
 
@@ -84,26 +89,37 @@ def _drawn(results: Mapping[str, Any]) -> list[Row]:
 
 
 def _against_references(numbers: Mapping[str, Any]) -> list[Row]:
-    best = numbers["oracle"]
+    return [*_spread(numbers), *_gap(numbers), *_styles(numbers)]
+
+
+def _spread(numbers: Mapping[str, Any]) -> list[Row]:
     shown = {name: _mean_and_error(key, digits) for name, key, digits in SPREAD}
-    rows = [(name, show(numbers), _beside(numbers, show)) for name, show in shown.items()]
-    styles, worst = numbers["styles"], best["styles"]["largest_error"]
-    answers = zip(
-        numbers["annotators"],
-        styles["observed"],
-        styles["observed_standard_error"],
-        styles["expected"],
-        strict=True,
-    )
-    rows += [
-        (f"drawn like {name}", _share(observed, error), f"the annotator answers {expected:.2%}")
-        for name, observed, error, expected in answers
+    return [(name, show(numbers), _beside(numbers, show)) for name, show in shown.items()]
+
+
+def _gap(numbers: Mapping[str, Any]) -> list[Row]:
+    """A row where there is a baseline."""
+    if "gap_closed" not in numbers:
+        return []
+    closed = numbers["gap_closed"]
+    way = "of the gap from without z to samples of the references themselves"
+    return [("GED² gap closed", "–" if closed is None else f"{closed:.1%}", way)]
+
+
+def _styles(numbers: Mapping[str, Any]) -> list[Row]:
+    answers = zip(numbers["annotators"], numbers["styles"]["expected"], strict=True)
+    shown = [
+        (f"drawn like {name}", _observed(place), f"the annotator answers {expected:.2%}")
+        for place, (name, expected) in enumerate(answers)
     ]
-    nobody = _share(styles["none"], styles["none_standard_error"])
+    shown.append(("drawn like nobody", _nobody, f"IoU {numbers['style_iou']} or less"))
+    rows = [
+        (name, show(numbers), _listed(said, _beside(numbers, show, WITHOUT_Z)))
+        for name, show, said in shown
+    ]
     return [
         *rows,
-        ("drawn like nobody", nobody, f"IoU {numbers['style_iou']} or less"),
-        ("largest error of a frequency", f"{styles['largest_error']:.3f}", f"of those {worst:.3f}"),
+        ("largest error of a frequency", _worst(numbers), _beside(numbers, _worst)),
     ]
 
 
@@ -113,11 +129,28 @@ def _mean_and_error(key: str, digits: int) -> Show:
     )
 
 
-def _beside(numbers: Mapping[str, Any], show: Show) -> str:
-    """What is shown of the others that there are."""
-    return ", ".join(
-        f"{said} {show(numbers[whose])}" for said, whose in OTHERS.items() if whose in numbers
+def _observed(place: int) -> Show:
+    return lambda numbers: _share(
+        *(numbers["styles"][name][place] for name in ("observed", "observed_standard_error"))
     )
+
+
+def _nobody(numbers: Mapping[str, Any]) -> str:
+    return _share(numbers["styles"]["none"], numbers["styles"]["none_standard_error"])
+
+
+def _worst(numbers: Mapping[str, Any]) -> str:
+    return f"{numbers['styles']['largest_error']:.3f}"
+
+
+def _beside(numbers: Mapping[str, Any], show: Show, others: Mapping[str, str] = OTHERS) -> str:
+    """What is shown of the others that there are."""
+    found = {said: numbers[whose] for said, whose in others.items() if whose in numbers}
+    return _listed(*(f"{said} {show(of)}" for said, of in found.items()))
+
+
+def _listed(*remarks: str) -> str:
+    return ", ".join(filter(None, remarks))
 
 
 def _share(mean: float, error: float) -> str:
