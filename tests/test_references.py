@@ -21,7 +21,7 @@ from cvae.densities import StandardNormal
 from cvae.errors import UserError
 from cvae.evaluation.baseline import gap_closed, read_baseline
 from cvae.evaluation.data import split_of
-from cvae.evaluation.references import NUM_SAMPLES, against_references
+from cvae.evaluation.references import NUM_SAMPLES, _inputs_at_once, against_references
 from cvae.evaluation.report import table
 from cvae.memory import at_once
 from cvae.model import ConditionalVAE
@@ -126,13 +126,13 @@ def test_each_row_that_is_printed_shows_its_own_numbers(evaluated: dict[str, Any
         ("GED²", "ged2", 4),
         ("GED² with the diagonal", "ged2_with_diagonal", 4),
         ("IoU, matched one to one", "hungarian_iou", 3),
-        ("styles found in the samples", "style_recall", 3),
+        ("styles found", "style_recall", 3),
         ("Dice of the majorities", "majority_dice", 3),
     ):
         others = ", ".join(
             f"{said} {shown(found[whose], key, digits)}" for said, whose in OTHERS.items()
         )
-        assert rows[name] == [shown(found, key, digits), others]
+        assert rows[f"{name}, 16 samples"] == [shown(found, key, digits), others]
     closed, said = rows["GED² gap closed"]
     assert closed == f"{found['gap_closed']:.1%}"
     assert said == "of the gap from without z to samples of the references themselves"
@@ -209,7 +209,7 @@ def test_a_baseline_is_of_the_same_data(
     results["data"] |= {"folder": "elsewhere"}
     other.evaluation().write_text(json.dumps(results))
     folder, record = finished.folder, json.loads(finished.metrics.read_text())["data"]
-    read_baseline(other, "test").check_data(folder, record)
+    read_baseline(other, "test").check_alike(folder, record, NUM_SAMPLES)
     results["data"] |= {"test": "sha256:0"}
     other.evaluation().write_text(json.dumps(results))
     command = warm.start("cvae.evaluate", *beside(finished, other)).wait()
@@ -226,6 +226,31 @@ def test_digits_have_no_baseline_without_z(
 ) -> None:
     command = warm.start("cvae.evaluate", *beside(Run(reference()), without_z)).wait()
     assert re.search(r"of other data \(references \w{8}\) than .* \(mnist", command.error)
+
+
+def test_other_numbers_of_masks_are_drawn_and_told(
+    finished: Run, without_z: Run, warm: Warm, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    command = warm.start("cvae.evaluate", *beside(run, without_z), "--masks", "5").wait()
+    assert "was measured with --masks 16, not 5: python -m cvae.evaluate it" in command.error
+    command = warm.start("cvae.evaluate", str(run.folder), *FEW, "--masks", "5").wait()
+    assert "GED², 5 samples" in command.output
+    found = json.loads(run.evaluation().read_text())["references"]
+    assert found["num_samples"] == 5
+    for numbers in (found, found["posterior"], found["oracle"]):
+        # E d(S, S′) / 5
+        fifth = numbers["ged2_with_diagonal"]["mean"] - numbers["ged2"]["mean"]
+        assert fifth == pytest.approx(2 * 0.75 * 0.25 * 0.36 / 5, rel=0.5)
+    command = warm.start("cvae.evaluate", str(run.folder), "--masks", "1").wait()
+    assert "--masks 1: GED² needs 2 masks of an input or more" in command.error
+
+
+def test_more_masks_are_of_fewer_inputs_at_once() -> None:
+    assert [_inputs_at_once(number, 28 * 28) for number in (2, 16, 1000)] == [800, 100, 1]
+    assert _inputs_at_once(16, 56 * 56) == 25
+    assert _inputs_at_once(10_000, 28 * 28) == 1
 
 
 def test_a_baseline_without_a_number_is_to_be_evaluated_again(
@@ -333,7 +358,9 @@ def test_a_model_that_draws_as_the_annotators_do_scores_as_the_oracle() -> None:
     draws = torch.Generator().manual_seed(0)
     x = (torch.rand(500, 1, 6, 6, generator=draws) > 0.5).float()
     references = torch.stack([x, 1 - x], 1).byte()
-    found = against_references(MODEL, x, references, torch.full((500, 2), 0.5), ["a", "b"], seed=0)
+    found = against_references(
+        MODEL, x, references, torch.full((500, 2), 0.5), ["a", "b"], 16, seed=0
+    )
     assert found["posterior"] == found["oracle"]  # each of its draws is drawn again
     for numbers in (found, found["oracle"]):
         # all distances are 1: GED² of one image is 1 − 2·heads·tails/240 − ½, heads of 16 tosses
@@ -351,4 +378,6 @@ def test_a_q_that_is_the_prior_is_not_sampled_a_second_time() -> None:
     x, prior = torch.ones(3, 1, 6, 6), StandardNormal(2)
     model = ConditionalVAE(PriorAsPosterior(prior), prior, Coin(), 2)
     references, often = torch.stack([x, 1 - x], 1).byte(), torch.full((3, 2), 0.5)
-    assert "posterior" not in against_references(model, x, references, often, ["a", "b"], seed=0)
+    assert "posterior" not in against_references(
+        model, x, references, often, ["a", "b"], 16, seed=0
+    )

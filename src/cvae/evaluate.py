@@ -18,6 +18,7 @@ from cvae.evaluation.bounds import bounds
 from cvae.evaluation.data import split_of
 from cvae.evaluation.drawn import drawn
 from cvae.evaluation.evidence import check_num_samples
+from cvae.evaluation.references import NUM_SAMPLES, check_num_masks
 from cvae.evaluation.report import table
 from cvae.files import write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read, with_split
@@ -36,6 +37,7 @@ def evaluate(
     device: torch.device,
     split: str = "test",
     root: str | None = None,
+    num_masks: int = NUM_SAMPLES,
     baseline: Baseline | None = None,
 ) -> dict[str, Any]:
     """Measure a run's model, and write numbers and pictures into its folder.
@@ -47,6 +49,7 @@ def evaluate(
         device: where.
         split: test, or val to choose between models.
         root: where the data's files are now, if not where the run had them.
+        num_masks: of each input, against references.
         baseline: a run without z, to stand beside the numbers against references.
 
     Returns:
@@ -60,7 +63,7 @@ def evaluate(
     model = run.load_model().to(device)
     data, examples = split_of(run, split, root)
     if baseline:
-        baseline.check_data(run.folder, data.record)
+        baseline.check_alike(run.folder, data.record, num_masks)
     x, y = examples.x.to(device), examples.y.to(device)
     subject = Subject(model, data.view, examples._replace(x=x, y=y), seed)
     use = subject.latents
@@ -75,7 +78,7 @@ def evaluate(
         "device": _name(device),
         **bounds(model, x, y, use.kl_per_dimension.sum(1), num_samples, seed),
         "latent": use.numbers(examples.labels, examples.classes, seed),
-        **drawn(data, model, examples, split, seed),
+        **drawn(data, model, examples, split, seed, num_masks),
         "data": data.record,
     }
     if baseline:
@@ -100,6 +103,14 @@ def main() -> None:
         help="z for each image in −log p(y|x), a multiple of 10 (default 1000)",
     )
     parser.add_argument(
+        "--masks",
+        type=int,
+        default=NUM_SAMPLES,
+        metavar="N",
+        help="of data with several references: masks drawn of each image, 2 or more (default "
+        f"{NUM_SAMPLES}, as Kohl et al. 2018 have)",
+    )
+    parser.add_argument(
         "--baseline",
         metavar="FOLDER",
         help="of data with several references: an evaluated run of model=deterministic on the same "
@@ -108,14 +119,16 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:1")
     arguments = read(parser)
-    device, measured = _device(arguments.device), (arguments.split, arguments.data_root)
+    device = _device(arguments.device)
     check_num_samples(arguments.num_samples)
+    check_num_masks(arguments.masks)
     baseline = None
     if arguments.baseline:
         baseline = read_baseline(find(arguments.baseline), arguments.split)
+    measured = (arguments.split, arguments.data_root, arguments.masks, baseline)
 
     def evaluated(run: Run) -> str:
-        results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured, baseline)
+        results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured)
         return f"{run.config['name']}: {table(results)}"
 
     for_each_run(arguments.folders, "evaluating", evaluated)

@@ -10,7 +10,7 @@ from cvae.evaluation.report import SPREAD
 from cvae.files import read_json
 from cvae.run import Run
 
-KEPT = ("styles", *(key for _, key, _ in SPREAD))
+KEPT = ("num_samples", "styles", *(key for _, key, _ in SPREAD))
 
 
 class Baseline(NamedTuple):
@@ -26,19 +26,25 @@ class Baseline(NamedTuple):
     data: str
     numbers: Mapping[str, Any]
 
-    def check_data(self, folder: Path, record: Mapping[str, str]) -> None:
-        """Refuse to stand beside a run on other data.
+    def check_alike(self, folder: Path, record: Mapping[str, str], num_masks: int) -> None:
+        """Refuse to stand beside numbers of other data, or of more masks or fewer.
 
         Args:
             folder: of the run.
             record: of its data.
+            num_masks: of each input.
 
         Raises:
-            UserError: naming both data.
+            UserError: naming both.
         """
         if (data := which_data(record)) != self.data:
             raise UserError(
                 f"--baseline {self.folder} is of other data ({self.data}) than {folder} ({data})"
+            )
+        if (own := self.numbers["num_samples"]) != num_masks:
+            raise UserError(
+                f"--baseline {self.folder} was measured with --masks {own}, not {num_masks}: "
+                "python -m cvae.evaluate it again"
             )
 
     def beside(self, numbers: Mapping[str, Any]) -> dict[str, Any]:

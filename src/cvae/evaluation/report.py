@@ -7,11 +7,11 @@ from tabulate import tabulate
 
 Row = tuple[str, str, str]
 Show = Callable[[Mapping[str, Any]], str]  # one of the numbers against references
-SPREAD = (  # of 16 samples against the references
+SPREAD = (  # of samples against the references
     ("GED²", "ged2", 4),
     ("GED² with the diagonal", "ged2_with_diagonal", 4),
     ("IoU, matched one to one", "hungarian_iou", 3),
-    ("styles found in the samples", "style_recall", 3),
+    ("styles found", "style_recall", 3),
     ("Dice of the majorities", "majority_dice", 3),
 )
 WITHOUT_Z = {"without z": "baseline"}
@@ -26,8 +26,8 @@ CONVERGED = 1.0  # nats between the estimates from K/10 and K samples
 def table(results: Mapping[str, Any]) -> str:
     """All that was measured, a line each, with its standard error over the data."""
     lines = [
-        f"{results['split']} data, {results['examples']:,} examples, {results['weights']} weights, "
-        "nats an example ± standard error over the data",
+        f"{results['split']} data, {results['examples']:,} examples, {results['weights']} weights; "
+        "log-probabilities and KL in nats an example; ± standard error over the data",
         f"({results['density']})",
         tabulate([*_bounds(results), *_latents(results), *_drawn(results)], tablefmt="plain"),
     ]
@@ -93,7 +93,8 @@ def _against_references(numbers: Mapping[str, Any]) -> list[Row]:
 
 
 def _spread(numbers: Mapping[str, Any]) -> list[Row]:
-    shown = {name: _mean_and_error(key, digits) for name, key, digits in SPREAD}
+    samples = f"{numbers['num_samples']} samples"
+    shown = {f"{name}, {samples}": _mean_and_error(key, digits) for name, key, digits in SPREAD}
     return [(name, show(numbers), _beside(numbers, show)) for name, show in shown.items()]
 
 
