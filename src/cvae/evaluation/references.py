@@ -93,8 +93,8 @@ def against_references(
     """The spread of a model's samples, and of two who know the references.
 
     The oracle draws from the references. The decoder, given z from q(z|x,y) of the oracle's, draws
-    them again: as the model would if p(z|x) were the aggregate of its q, which an importance
-    weighted bound leaves wider than the posterior. Left out where q is the prior itself.
+    them again: the most that a p(z|x) which follows q could gain, since q reads this image's own
+    masks, whose edges x does not show and no p(z|x) can know. Left out where q is the prior itself.
 
     Args:
         model: the composition, on the device of x.
