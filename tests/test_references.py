@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,31 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
-from ambiguous import OFTEN, SIDE, squares
+from ambiguous import OFTEN, SIDE, ambiguous, squares
 from cvae.data.examples import Examples
 from cvae.data.views import Segmentation
 from cvae.densities import StandardNormal
 from cvae.errors import UserError
 from cvae.evaluation.baseline import gap_closed, read_baseline
 from cvae.evaluation.data import split_of
-from cvae.evaluation.references import NUM_SAMPLES, _inputs_at_once, against_references
+from cvae.evaluation.latents import Latents
+from cvae.evaluation.references import (
+    NUM_SAMPLES,
+    _inputs_at_once,
+    against_references,
+    masks_of,
+    measured,
+)
 from cvae.evaluation.report import table
 from cvae.memory import at_once
+from cvae.metrics import mean_and_error
 from cvae.model import ConditionalVAE
+from cvae.pictures.annotators import plot_styles, whose
 from cvae.pictures.grid import samples
 from cvae.pictures.subject import Subject
 from cvae.run import Run
+from cvae.spread import energy_distance, majority_dice, matched_iou
+from cvae.styles import STYLE_IOU, shares, style_recall
 from cvae.training.fit import fit
 from cvae.wrappers import PriorAsPosterior
 from warm import Warm
@@ -381,3 +393,52 @@ def test_a_q_that_is_the_prior_is_not_sampled_a_second_time() -> None:
     assert "posterior" not in against_references(
         model, x, references, often, ["a", "b"], 16, seed=0
     )
+
+
+class Sure(nn.Module):
+    """p(y|x,z) with the mean x everywhere."""
+
+    def forward(self, x: Tensor, z: Tensor) -> Distribution:
+        means = x.expand(*z.shape[:-1], *x.shape[1:])
+        return Independent(Bernoulli(probs=means, validate_args=False), 3, validate_args=False)
+
+
+def test_a_mask_is_where_its_probability_is_above_one_half() -> None:
+    model = ConditionalVAE(Heads(), StandardNormal(2), Sure(), 2)
+    x = torch.tensor([0.0, 0.4, 0.5, 0.6, 1.0]).reshape(1, 1, 1, 5)
+    expected = torch.tensor([False, False, False, True, True]).reshape(1, 1, 1, 5)
+    assert torch.equal(masks_of(model, x, torch.zeros(1, 2)), expected)
+
+
+def test_each_number_is_that_of_its_own_function() -> None:
+    samples, references, probabilities = ambiguous()
+    found = measured(samples, references, probabilities)
+    functions: dict[str, Callable[..., Tensor]] = {
+        "ged2": partial(energy_distance, diagonal=False),
+        "ged2_with_diagonal": partial(energy_distance, diagonal=True),
+        "hungarian_iou": matched_iou,
+        "style_recall": style_recall,
+        "majority_dice": majority_dice,
+    }
+    for name, function in functions.items():
+        numbers = function(samples, references, probabilities)
+        assert found[name] == pytest.approx(mean_and_error(numbers))
+    share, none = shares(samples, references, probabilities, STYLE_IOU)
+    assert found["styles"]["observed"] == pytest.approx(share.mean(0).tolist())
+    assert found["styles"]["none"] == pytest.approx(none.mean().item())
+
+
+def test_a_point_has_the_colour_of_whose_mask_is_drawn_from_it() -> None:
+    x, ε = torch.ones(250, 1, 6, 6), torch.randn(250, 2, generator=torch.Generator().manual_seed(0))
+    references = torch.stack([x, 1 - x], 1).byte()
+    references[7, :] = torch.eye(6, dtype=torch.uint8)  # a sixth of x, none of 1 − x
+    z, style = whose(MODEL, x, references, ε)
+    expected = torch.where(ε[:, 0] > 0, 0, 1)
+    expected[7] = -1
+    assert torch.equal(z, ε)
+    assert torch.equal(style, expected)
+    figure = plot_styles(z, style, NAMES, Latents(ε, ε.exp(), 0 * ε, 0 * ε + 1))
+    found = {str(dots.get_label()): dots.get_offsets() for dots in figure.axes[0].collections}
+    for label, name in enumerate([*NAMES, "nobody"]):
+        chosen = expected == (label if name in NAMES else -1)
+        np.testing.assert_allclose(found[name], ε[chosen].numpy())
