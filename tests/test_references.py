@@ -2,7 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +15,44 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
-from ambiguous import OFTEN, SIDE, squares
+from ambiguous import OFTEN, SIDE, ambiguous, squares
 from conftest import last_of_each
 from cvae.data.examples import Examples
 from cvae.data.views import Segmentation
 from cvae.densities import StandardNormal
 from cvae.errors import UserError
+from cvae.evaluation.baseline import gap_closed, read_baseline
 from cvae.evaluation.data import split_of
-from cvae.evaluation.references import NUM_SAMPLES, against_references
+from cvae.evaluation.latents import Latents
+from cvae.evaluation.references import (
+    NUM_SAMPLES,
+    _inputs_at_once,
+    against_references,
+    masks_of,
+    measured,
+)
+from cvae.evaluation.report import table
 from cvae.memory import at_once
+from cvae.metrics import mean_and_error
 from cvae.model import ConditionalVAE
+from cvae.pictures.annotators import plot_styles, whose
 from cvae.pictures.grid import samples
 from cvae.pictures.subject import Subject
 from cvae.run import Run
+from cvae.spread import energy_distance, majority_dice, matched_iou
+from cvae.styles import STYLE_IOU, shares, style_recall
 from cvae.training.fit import fit
 from cvae.wrappers import PriorAsPosterior
 from warm import Warm
 
 NAMES = ["annotator 1", "annotator 2"]
+FITTED = ("optimizer.lr=1e-2", "trainer.enable_progress_bar=false")
+OTHERS = {
+    "without z": "baseline",
+    "with z from q(z|x,y)": "posterior",
+    "samples of the references themselves": "oracle",
+}
+FEW = ("--num-samples", "10")
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +61,52 @@ def finished(
     tmp_path_factory: pytest.TempPathFactory,
     of_squares: tuple[str, ...],
 ) -> Run:
-    words = ("optimizer.lr=1e-2", "trainer.max_epochs=30", "trainer.enable_progress_bar=false")
-    run = Run(tmp_path_factory.mktemp("run"), compose(*of_squares, *words))
+    return trained(tmp_path_factory.mktemp("run"), compose(*of_squares, *FITTED, epochs(30)))
+
+
+@pytest.fixture(scope="module")
+def without_z(
+    compose: Callable[..., dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+    of_squares: tuple[str, ...],
+    warm: Warm,
+) -> Run:
+    """Evaluated as well."""
+    words = [word for word in of_squares if not word.startswith("model")]
+    model = ("model=deterministic", "network=unet")
+    config = compose(*words, *model, *FITTED, epochs(15))
+    run = trained(tmp_path_factory.mktemp("baseline"), config)
+    assert warm.start("cvae.evaluate", str(run.folder), *FEW).wait().status == 0
+    return run
+
+
+def beside(run: Run, baseline: Run) -> tuple[str, ...]:
+    return str(run.folder), *FEW, "--baseline", str(baseline.folder)
+
+
+def epochs(number: int) -> str:
+    return f"trainer.max_epochs={number}"
+
+
+def trained(folder: Path, config: dict[str, Any]) -> Run:
+    run = Run(folder, config)
     run.begin()
     torch.manual_seed(0)
     fit(run)
     return run
 
 
-def test_a_model_learns_both_annotators(finished: Run, warm: Warm) -> None:
-    command = warm.start("cvae.evaluate", str(finished.folder), "--num-samples", "10").wait()
-    for name in (*NAMES, "nobody"):
-        assert re.search(rf"drawn like {name} +\d+\.\d\d% ± \d\.\d\d%", command.output)
-    results = json.loads(finished.evaluation().read_text())
-    found = results["references"]
+@pytest.fixture(scope="module")
+def evaluated(finished: Run, without_z: Run, warm: Warm) -> dict[str, Any]:
+    command = warm.start("cvae.evaluate", *beside(finished, without_z)).wait()
+    assert command.status == 0, command.output
+    results: dict[str, Any] = json.loads(finished.evaluation().read_text())
+    assert table(results) in command.output
+    return results
+
+
+def test_a_model_learns_both_annotators(evaluated: dict[str, Any]) -> None:
+    results, found = evaluated, evaluated["references"]
     assert "judge" not in results
     assert found["annotators"] == NAMES
     assert found["num_samples"] == NUM_SAMPLES
@@ -63,6 +118,164 @@ def test_a_model_learns_both_annotators(finished: Run, warm: Warm) -> None:
     assert observed == pytest.approx(OFTEN, abs=0.25 / 2)
     # sixteen samples then miss the rarer of the two in (1 − 0.125)¹⁶ = 12% of the inputs at most
     assert found["style_recall"]["mean"] > 1 - 0.12 / 2
+
+
+def apart(node: Any, numbers: Iterator[int]) -> Any:
+    """The same JSON with other numbers, no two alike."""
+    if isinstance(node, dict):
+        return {name: apart(inner, numbers) for name, inner in node.items()}
+    if isinstance(node, list):
+        return [apart(inner, numbers) for inner in node]
+    return next(numbers) / 1000 if isinstance(node, float) else node
+
+
+def test_each_row_that_is_printed_shows_its_own_numbers(evaluated: dict[str, Any]) -> None:
+    found = apart(evaluated["references"], count(1))
+    rows = dict[str, list[str]]()
+    for line in table({**evaluated, "references": found}).splitlines():
+        name, *cells = re.split(" {2,}", line.strip())
+        rows[name] = cells
+    for name, key, digits in (
+        ("GED²", "ged2", 4),
+        ("GED² with the diagonal", "ged2_with_diagonal", 4),
+        ("IoU, matched one to one", "hungarian_iou", 3),
+        ("styles found", "style_recall", 3),
+        ("Dice of the majorities", "majority_dice", 3),
+    ):
+        others = ", ".join(
+            f"{said} {shown(found[whose], key, digits)}" for said, whose in OTHERS.items()
+        )
+        assert rows[f"{name}, 16 samples"] == [shown(found, key, digits), others]
+    closed, said = rows["GED² gap closed"]
+    assert closed == f"{found['gap_closed']:.1%}"
+    assert said == "of the gap from without z to samples of the references themselves"
+    styles, alone = found["styles"], found["baseline"]["styles"]
+    for place, name in enumerate(NAMES):
+        ours, theirs = (share(one, "observed", place) for one in (styles, alone))
+        expected = f"the annotator answers {styles['expected'][place]:.2%}, without z {theirs}"
+        assert rows[f"drawn like {name}"] == [ours, expected]
+    ours, theirs = (share(one, "none") for one in (styles, alone))
+    said = f"IoU {found['style_iou']} or less, without z {theirs}"
+    assert rows["drawn like nobody"] == [ours, said]
+    others = ", ".join(
+        f"{said} {found[whose]['styles']['largest_error']:.3f}" for said, whose in OTHERS.items()
+    )
+    assert rows["largest error of a frequency"] == [f"{styles['largest_error']:.3f}", others]
+
+
+def shown(numbers: dict[str, Any], key: str, digits: int) -> str:
+    mean, error = numbers[key]["mean"], numbers[key]["standard_error"]
+    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
+def share(styles: dict[str, Any], key: str, *place: int) -> str:
+    mean, error = styles[key], styles[f"{key}_standard_error"]
+    for one in place:
+        mean, error = mean[one], error[one]
+    return f"{mean:.2%} ± {error:.2%}"
+
+
+def test_a_model_stands_between_two_bounds(evaluated: dict[str, Any], without_z: Run) -> None:
+    found = evaluated["references"]
+    alone = json.loads(without_z.evaluation().read_text())["references"]
+    for name, numbers in found["baseline"].items():
+        assert numbers == (without_z.config["name"] if name == "name" else alone[name])
+    # one answer for all: 2 · ¼ · d − 2 · ¾ · ¼ · d, d = 1 − 16/25
+    assert found["baseline"]["ged2"]["mean"] == pytest.approx(0.36 / 8, rel=0.1)
+    assert found["baseline"]["styles"]["observed"] == pytest.approx([1, 0], abs=0.05)
+    above, ours, best = (numbers["ged2"]["mean"] for numbers in (alone, found, found["oracle"]))
+    assert found["gap_closed"] == pytest.approx((above - ours) / (above - best))
+    assert 0.5 < found["gap_closed"] < 1.1
+
+
+def test_where_one_answer_is_all_there_is_no_gap_is_closed() -> None:
+    assert gap_closed(0.4, 0.2, 0.1) == pytest.approx(2 / 3)
+    assert gap_closed(0.4, 0.5, 0.1) == pytest.approx(-1 / 3)
+    assert gap_closed(0.0, 0.0, 0.0) is None
+    assert gap_closed(0.001, 0.0, 0.002) is None
+
+
+def test_a_run_with_a_z_is_no_baseline(
+    finished: Run, evaluated: dict[str, Any], warm: Warm
+) -> None:
+    command = warm.start("cvae.evaluate", *beside(finished, finished)).wait()
+    assert "has a z: name a run of model=deterministic" in command.error
+
+
+def test_a_baseline_is_trained_to_its_end_and_evaluated_on_the_split(
+    finished: Run, without_z: Run, warm: Warm, tmp_path: Path
+) -> None:
+    command = warm.start("cvae.evaluate", *beside(finished, without_z), "--split", "val").wait()
+    assert "python -m cvae.evaluate it with --split val" in command.error
+    shutil.copytree(without_z.folder, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    with pytest.raises(UserError, match="train it to its end"):
+        read_baseline(Run(tmp_path / "run"), "test")
+
+
+def test_a_baseline_is_of_the_same_data(
+    finished: Run, evaluated: dict[str, Any], without_z: Run, warm: Warm, tmp_path: Path
+) -> None:
+    shutil.copytree(without_z.folder, tmp_path / "run")
+    other = Run(tmp_path / "run")
+    results = json.loads(other.evaluation().read_text())
+    results["data"] |= {"folder": "elsewhere"}
+    other.evaluation().write_text(json.dumps(results))
+    folder, record = finished.folder, json.loads(finished.metrics.read_text())["data"]
+    read_baseline(other, "test").check_alike(folder, record, NUM_SAMPLES)
+    results["data"] |= {"test": "sha256:0"}
+    other.evaluation().write_text(json.dumps(results))
+    command = warm.start("cvae.evaluate", *beside(finished, other)).wait()
+    assert re.search(r"--baseline .*/run is of other data \(references \w{8}\) than", command.error)
+    assert json.loads(finished.evaluation().read_text()) == evaluated
+    del results["references"]
+    other.evaluation().write_text(json.dumps(results))
+    with pytest.raises(UserError, match="its data have no references"):
+        read_baseline(other, "test")
+
+
+def test_digits_have_no_baseline_without_z(
+    reference: Callable[..., Path], without_z: Run, warm: Warm
+) -> None:
+    command = warm.start("cvae.evaluate", *beside(Run(reference()), without_z)).wait()
+    assert re.search(r"of other data \(references \w{8}\) than .* \(mnist", command.error)
+
+
+def test_other_numbers_of_masks_are_drawn_and_told(
+    finished: Run, without_z: Run, warm: Warm, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    command = warm.start("cvae.evaluate", *beside(run, without_z), "--masks", "5").wait()
+    assert "was measured with --masks 16, not 5: python -m cvae.evaluate it" in command.error
+    command = warm.start("cvae.evaluate", str(run.folder), *FEW, "--masks", "5").wait()
+    assert "GED², 5 samples" in command.output
+    found = json.loads(run.evaluation().read_text())["references"]
+    assert found["num_samples"] == 5
+    for numbers in (found, found["posterior"], found["oracle"]):
+        # E d(S, S′) / 5
+        fifth = numbers["ged2_with_diagonal"]["mean"] - numbers["ged2"]["mean"]
+        assert fifth == pytest.approx(2 * 0.75 * 0.25 * 0.36 / 5, rel=0.5)
+    command = warm.start("cvae.evaluate", str(run.folder), "--masks", "1").wait()
+    assert "--masks 1: GED² needs 2 masks of an input or more" in command.error
+
+
+def test_more_masks_are_of_fewer_inputs_at_once() -> None:
+    assert [_inputs_at_once(number, 28 * 28) for number in (2, 16, 1000)] == [800, 100, 1]
+    assert _inputs_at_once(16, 56 * 56) == 25
+    assert _inputs_at_once(10_000, 28 * 28) == 1
+
+
+def test_a_baseline_without_a_number_is_to_be_evaluated_again(
+    without_z: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(without_z.folder, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    results = json.loads(run.evaluation().read_text())
+    del results["references"]["styles"]
+    run.evaluation().write_text(json.dumps(results))
+    with pytest.raises(UserError, match=r"damaged or old: python -m cvae\.evaluate it again"):
+        read_baseline(run, "test")
 
 
 def test_an_epoch_too_short_to_validate_in_is_told_when_its_batches_are_counted(
@@ -112,13 +325,13 @@ def test_inputs_are_shown_with_all_references_and_sixteen_samples(finished: Run)
     assert list(rows[-2:]) == ["mean", "2 × std. deviation"]
 
 
-@pytest.mark.parametrize("count", [1, 7, 13, 40])
-def test_of_few_inputs_all_are_shown(count: int) -> None:
-    x = torch.arange(count).float()
+@pytest.mark.parametrize("number", [1, 7, 13, 40])
+def test_of_few_inputs_all_are_shown(number: int) -> None:
+    x = torch.arange(number).float()
     references = x.reshape(-1, 1).repeat(1, 2).byte()
     subject = Subject(MODEL, Segmentation([1, 6, 6]), Examples(x, x, x, NAMES, references), 0)
     singles = subject.singles[0]
-    assert len(singles) == len(singles.unique()) == min(count, 10)
+    assert len(singles) == len(singles.unique()) == min(number, 10)
     assert subject.pairs[0].shape == (2, len(singles))
 
 
@@ -180,7 +393,9 @@ def test_a_model_that_draws_as_the_annotators_do_scores_as_the_oracle() -> None:
     draws = torch.Generator().manual_seed(0)
     x = (torch.rand(500, 1, 6, 6, generator=draws) > 0.5).float()
     references = torch.stack([x, 1 - x], 1).byte()
-    found = against_references(MODEL, x, references, torch.full((500, 2), 0.5), ["a", "b"], seed=0)
+    found = against_references(
+        MODEL, x, references, torch.full((500, 2), 0.5), ["a", "b"], 16, seed=0
+    )
     assert found["posterior"] == found["oracle"]  # each of its draws is drawn again
     for numbers in (found, found["oracle"]):
         # all distances are 1: GED² of one image is 1 − 2·heads·tails/240 − ½, heads of 16 tosses
@@ -198,4 +413,55 @@ def test_a_q_that_is_the_prior_is_not_sampled_a_second_time() -> None:
     x, prior = torch.ones(3, 1, 6, 6), StandardNormal(2)
     model = ConditionalVAE(PriorAsPosterior(prior), prior, Coin(), 2)
     references, often = torch.stack([x, 1 - x], 1).byte(), torch.full((3, 2), 0.5)
-    assert "posterior" not in against_references(model, x, references, often, ["a", "b"], seed=0)
+    assert "posterior" not in against_references(
+        model, x, references, often, ["a", "b"], 16, seed=0
+    )
+
+
+class Sure(nn.Module):
+    """p(y|x,z) with the mean x everywhere."""
+
+    def forward(self, x: Tensor, z: Tensor) -> Distribution:
+        means = x.expand(*z.shape[:-1], *x.shape[1:])
+        return Independent(Bernoulli(probs=means, validate_args=False), 3, validate_args=False)
+
+
+def test_a_mask_is_where_its_probability_is_above_one_half() -> None:
+    model = ConditionalVAE(Heads(), StandardNormal(2), Sure(), 2)
+    x = torch.tensor([0.0, 0.4, 0.5, 0.6, 1.0]).reshape(1, 1, 1, 5)
+    expected = torch.tensor([False, False, False, True, True]).reshape(1, 1, 1, 5)
+    assert torch.equal(masks_of(model, x, torch.zeros(1, 2)), expected)
+
+
+def test_each_number_is_that_of_its_own_function() -> None:
+    samples, references, probabilities = ambiguous()
+    found = measured(samples, references, probabilities)
+    functions: dict[str, Callable[..., Tensor]] = {
+        "ged2": partial(energy_distance, diagonal=False),
+        "ged2_with_diagonal": partial(energy_distance, diagonal=True),
+        "hungarian_iou": matched_iou,
+        "style_recall": style_recall,
+        "majority_dice": majority_dice,
+    }
+    for name, function in functions.items():
+        numbers = function(samples, references, probabilities)
+        assert found[name] == pytest.approx(mean_and_error(numbers))
+    share, none = shares(samples, references, probabilities, STYLE_IOU)
+    assert found["styles"]["observed"] == pytest.approx(share.mean(0).tolist())
+    assert found["styles"]["none"] == pytest.approx(none.mean().item())
+
+
+def test_a_point_has_the_colour_of_whose_mask_is_drawn_from_it() -> None:
+    x, ε = torch.ones(250, 1, 6, 6), torch.randn(250, 2, generator=torch.Generator().manual_seed(0))
+    references = torch.stack([x, 1 - x], 1).byte()
+    references[7, :] = torch.eye(6, dtype=torch.uint8)  # a sixth of x, none of 1 − x
+    z, style = whose(MODEL, x, references, ε)
+    expected = torch.where(ε[:, 0] > 0, 0, 1)
+    expected[7] = -1
+    assert torch.equal(z, ε)
+    assert torch.equal(style, expected)
+    figure = plot_styles(z, style, NAMES, Latents(ε, ε.exp(), 0 * ε, 0 * ε + 1))
+    found = {str(dots.get_label()): dots.get_offsets() for dots in figure.axes[0].collections}
+    for label, name in enumerate([*NAMES, "nobody"]):
+        chosen = expected == (label if name in NAMES else -1)
+        np.testing.assert_allclose(found[name], ε[chosen].numpy())

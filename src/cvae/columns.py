@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cvae.evaluation.baseline import gap_closed
 from cvae.evaluation.report import converged
 
 Record = Mapping[str, Any]
@@ -57,8 +58,9 @@ def _closed(baseline: Sequence[Record], kept: Sequence[Record]) -> str:
     if not baseline:
         return ""
     best = over_seeds(kept, *REFERENCES, "oracle", *GED)[0]
-    above, ours = (over_seeds(some, *REFERENCES, *GED)[0] - best for some in (baseline, kept))
-    return f"{1 - ours / above:.0%}"
+    without, ours = (over_seeds(some, *REFERENCES, *GED)[0] for some in (baseline, kept))
+    closed = gap_closed(without, ours, best)
+    return "" if closed is None else f"{closed:.0%}"
 
 
 def _found(kept: Sequence[Record]) -> str:

@@ -13,16 +13,19 @@ import torch
 
 from cvae.command import run_command
 from cvae.errors import UserError
+from cvae.evaluation.baseline import Baseline, read_baseline
 from cvae.evaluation.bounds import bounds
 from cvae.evaluation.data import split_of
 from cvae.evaluation.drawn import drawn
 from cvae.evaluation.evidence import check_num_samples
+from cvae.evaluation.references import NUM_SAMPLES, check_num_masks
 from cvae.evaluation.report import table
 from cvae.files import write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read, with_split
 from cvae.pictures import gallery
 from cvae.pictures.subject import Subject
 from cvae.run import Run
+from cvae.runs import find
 
 PICTURED = ("posterior_and_prior", "kl", "aggregate")  # of all that cvae.visualize draws
 
@@ -34,6 +37,8 @@ def evaluate(
     device: torch.device,
     split: str = "test",
     root: str | None = None,
+    num_masks: int = NUM_SAMPLES,
+    baseline: Baseline | None = None,
 ) -> dict[str, Any]:
     """Measure a run's model, and write numbers and pictures into its folder.
 
@@ -44,17 +49,21 @@ def evaluate(
         device: where.
         split: test, or val to choose between models.
         root: where the data's files are now, if not where the run had them.
+        num_masks: of each input, against references.
+        baseline: a run without z, to stand beside the numbers against references.
 
     Returns:
         What `evaluation.json` (of val: `evaluation_val.json`) holds; numbers are in nats.
 
     Raises:
         UserError: the folder holds no trained model, or another one when all is measured, the data
-            are not those of its training, or K cannot be divided.
+            are not those of its training or not the baseline's, or K cannot be divided.
     """
     check_unchanged = run.unchanged()
     model = run.load_model().to(device)
     data, examples = split_of(run, split, root)
+    if baseline:
+        baseline.check_alike(run.folder, data.record, num_masks)
     x, y = examples.x.to(device), examples.y.to(device)
     subject = Subject(model, data.view, examples._replace(x=x, y=y), seed)
     use = subject.latents
@@ -69,9 +78,11 @@ def evaluate(
         "device": _name(device),
         **bounds(model, x, y, use.kl_per_dimension.sum(1), num_samples, seed),
         "latent": use.numbers(examples.labels, examples.classes, seed),
-        **drawn(data, model, examples, split, seed),
+        **drawn(data, model, examples, split, seed, num_masks),
         "data": data.record,
     }
+    if baseline:
+        results["references"] |= baseline.beside(results["references"])
     pictures = dict(gallery.drawn(subject, PICTURED))
     check_unchanged()
     for name, picture in pictures.items():
@@ -91,10 +102,30 @@ def main() -> None:
         metavar="K",
         help="z for each image in −log p(y|x), a multiple of 10 (default 1000)",
     )
+    parser.add_argument(
+        "--masks",
+        type=int,
+        default=NUM_SAMPLES,
+        metavar="N",
+        help="of data with several references: masks drawn of each image, 2 or more (default "
+        f"{NUM_SAMPLES}, as Kohl et al. 2018 have)",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="FOLDER",
+        help="of data with several references: an evaluated run of model=deterministic on the same "
+        "data, what one gets without z, to stand beside each number and to say how much of its gap "
+        "to the oracle in GED² is closed",
+    )
     parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:1")
     arguments = read(parser)
-    device, measured = _device(arguments.device), (arguments.split, arguments.data_root)
+    device = _device(arguments.device)
     check_num_samples(arguments.num_samples)
+    check_num_masks(arguments.masks)
+    baseline = None
+    if arguments.baseline:
+        baseline = read_baseline(find(arguments.baseline), arguments.split)
+    measured = (arguments.split, arguments.data_root, arguments.masks, baseline)
 
     def evaluated(run: Run) -> str:
         results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured)

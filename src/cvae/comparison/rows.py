@@ -117,13 +117,17 @@ def _evaluation(path: Path) -> dict[str, float | None]:
 
 
 def _conditions(final: Mapping[str, Any]) -> dict[str, str]:
-    record = final.get("data")
+    return {"density": str(final.get("density", "")), "data": which_data(final.get("data"))}
+
+
+def which_data(record: object) -> str:
+    """The name of data and a short hash of their files' hashes, wherever the files are."""
     record = record if isinstance(record, Mapping) else {}
     hashes = sorted(f"{name} {value}" for name, value in record.items() if _is_hash(value))
     data = [str(record.get("name", ""))]
     if hashes:
         data.append(hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:8])
-    return {"density": str(final.get("density", "")), "data": " ".join(data)}
+    return " ".join(data)
 
 
 def _pixels(run: Run) -> str:

@@ -19,7 +19,12 @@ log = logging.getLogger(__name__)
 
 @singledispatch
 def drawn(
-    data: InMemory, model: ConditionalVAE, examples: Examples, split: str, seed: int
+    data: InMemory,
+    model: ConditionalVAE,
+    examples: Examples,
+    split: str,
+    seed: int,
+    num_masks: int,
 ) -> dict[str, Any]:
     """Numbers of a model's samples, by a name for their kind; none of data of another kind.
 
@@ -32,13 +37,19 @@ def drawn(
         examples: of the split.
         split: test or val.
         seed: of all draws.
+        num_masks: of each input, against references.
     """
     return {}
 
 
 @drawn.register
 def _(
-    data: ImageData, model: ConditionalVAE, examples: Examples, split: str, seed: int
+    data: ImageData,
+    model: ConditionalVAE,
+    examples: Examples,
+    split: str,
+    seed: int,
+    num_masks: int,
 ) -> dict[str, Any]:
     if split == "val":
         log.info("left out: the judge's numbers (it was trained on the validation images)")
@@ -53,9 +64,14 @@ def _(
 
 @drawn.register
 def _(
-    data: AnnotatedData, model: ConditionalVAE, examples: Examples, split: str, seed: int
+    data: AnnotatedData,
+    model: ConditionalVAE,
+    examples: Examples,
+    split: str,
+    seed: int,
+    num_masks: int,
 ) -> dict[str, Any]:
     assert examples.references is not None
     x = examples.x.to(next(model.parameters()).device)
     truth = examples.references, data.probabilities(split)
-    return {"references": against_references(model, x, *truth, data.names, seed)}
+    return {"references": against_references(model, x, *truth, data.names, num_masks, seed)}

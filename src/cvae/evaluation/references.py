@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cvae.densities import reparameterize
+from cvae.errors import UserError
 from cvae.memory import at_once
 from cvae.metrics import Moments
 from cvae.model import ConditionalVAE
@@ -19,6 +20,7 @@ from cvae.wrappers import PriorAsPosterior
 
 NUM_SAMPLES = 16  # of each input, as Kohl et al. 2018 have
 BATCH = 100  # inputs of 28×28
+ROWS = BATCH * NUM_SAMPLES  # masks of 28×28 at once
 
 
 def masks_of(model: ConditionalVAE, x: Tensor, z: Tensor) -> Tensor:
@@ -28,18 +30,19 @@ def masks_of(model: ConditionalVAE, x: Tensor, z: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def sampled_masks(
-    model: ConditionalVAE, x: Tensor, seed: int, answers: Tensor | None = None
+    model: ConditionalVAE, x: Tensor, num_samples: int, seed: int, answers: Tensor | None = None
 ) -> Tensor:
-    """Masks p(y=1|x,z) > ½, (N, 16, *y_shape) of bool, on the CPU.
+    """Masks p(y=1|x,z) > ½, (N, S, *y_shape) of bool, on the CPU.
 
     Args:
         model: the composition, on the device of x.
         x: the conditions, (N, …).
+        num_samples: S.
         seed: of z.
-        answers: masks y, (N, 16, *y_shape) of bool, each for a z from q(z|x,y); without them z is
+        answers: masks y, (N, S, *y_shape) of bool, each for a z from q(z|x,y); without them z is
             from p(z|x).
     """
-    masks, size = [], at_once(BATCH, x[0].numel())
+    masks, size = [], _inputs_at_once(num_samples, x[0].numel())
     for place, some in enumerate(tqdm(x.split(size), desc="masks", unit_scale=size, unit="x")):
         if answers is None:
             density = model.prior(some)
@@ -47,7 +50,7 @@ def sampled_masks(
             y = answers[place * size :][: len(some)].to(some)
             density = model.encoder(some, y.transpose(0, 1))
         draws = generator(Stream.GENERATION, seed, place, device=x.device)
-        shape = (NUM_SAMPLES, len(some), model.latent_dim)
+        shape = (num_samples, len(some), model.latent_dim)
         z = reparameterize(density, torch.randn(shape, device=x.device, generator=draws))
         masks.append(masks_of(model, some, z).transpose(0, 1).cpu())
     return torch.cat(masks)
@@ -69,7 +72,7 @@ def measured(samples: Tensor, references: Tensor, probabilities: Tensor) -> dict
         "majority_dice": Spread(majority_dice),
     }
     frequencies = StyleFrequencies(STYLE_IOU, references.shape[1])
-    size = at_once(BATCH, samples[0, 0].numel())
+    size = _inputs_at_once(samples.shape[1], samples[0, 0].numel())
     parts = (tensor.split(size) for tensor in (samples, references, probabilities))
     for part in zip(*parts, strict=True):
         for metric in (*metrics.values(), frequencies):
@@ -84,13 +87,14 @@ def against_references(
     references: Tensor,
     probabilities: Tensor,
     names: Sequence[str],
+    num_samples: int,
     seed: int,
 ) -> dict[str, Any]:
     """The spread of a model's samples, and of two who know the references.
 
     The oracle draws from the references. The decoder, given z from q(z|x,y) of the oracle's, draws
-    them again: as the model would if p(z|x) were the aggregate of its q, which an importance
-    weighted bound leaves wider than the posterior. Left out where q is the prior itself.
+    them again: the most that a p(z|x) which follows q could gain, since q reads this image's own
+    masks, whose edges x does not show and no p(z|x) can know. Left out where q is the prior itself.
 
     Args:
         model: the composition, on the device of x.
@@ -98,21 +102,36 @@ def against_references(
         references: what each annotator drew, (N, A, *y_shape), 0 or 1.
         probabilities: of each annotator, (N, A).
         names: of the annotators.
+        num_samples: masks of each input.
         seed: of all draws.
     """
     truth = references.bool().cpu(), probabilities.cpu()
-    best = oracle(*truth, NUM_SAMPLES, generator(Stream.REFERENCES, seed))
+    best = oracle(*truth, num_samples, generator(Stream.REFERENCES, seed))
     known = {}
     if not isinstance(model.encoder, PriorAsPosterior):
-        known["posterior"] = measured(sampled_masks(model, x, seed, best), *truth)
+        known["posterior"] = measured(sampled_masks(model, x, num_samples, seed, best), *truth)
     return {
-        "num_samples": NUM_SAMPLES,
+        "num_samples": num_samples,
         "style_iou": STYLE_IOU,
         "annotators": list(names),
-        **measured(sampled_masks(model, x, seed), *truth),
+        **measured(sampled_masks(model, x, num_samples, seed), *truth),
         **known,
         "oracle": measured(best, *truth),
     }
+
+
+def check_num_masks(num_samples: int) -> None:
+    """Refuse fewer masks than there is a distance between.
+
+    Raises:
+        UserError: there are.
+    """
+    if num_samples < 2:
+        raise UserError(f"--masks {num_samples}: GED² needs 2 masks of an input or more")
+
+
+def _inputs_at_once(num_samples: int, pixels: int) -> int:
+    return max(1, at_once(ROWS, pixels) // num_samples)
 
 
 def _plain(numbers: Tensor) -> Any:

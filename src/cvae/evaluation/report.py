@@ -1,18 +1,25 @@
 """The table that an evaluation prints."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tabulate import tabulate
 
 Row = tuple[str, str, str]
-SPREAD = (  # of 16 samples against the references
+Show = Callable[[Mapping[str, Any]], str]  # one of the numbers against references
+SPREAD = (  # of samples against the references
     ("GED²", "ged2", 4),
     ("GED² with the diagonal", "ged2_with_diagonal", 4),
     ("IoU, matched one to one", "hungarian_iou", 3),
-    ("styles found in the samples", "style_recall", 3),
+    ("styles found", "style_recall", 3),
     ("Dice of the majorities", "majority_dice", 3),
 )
+WITHOUT_Z = {"without z": "baseline"}
+OTHERS = {
+    **WITHOUT_Z,
+    "with z from q(z|x,y)": "posterior",
+    "samples of the references themselves": "oracle",
+}
 # Nats between the estimates from K/10 and K samples. Where the bias falls as 1/K, that from K is
 # still too high by a ninth of them. With z from the prior, whose weights have heavier tails, the
 # bias falls more slowly and much more is left: 0.4 nats where the two were 1.0 apart.
@@ -22,8 +29,8 @@ CONVERGED = 0.5
 def table(results: Mapping[str, Any]) -> str:
     """All that was measured, a line each, with its standard error over the data."""
     lines = [
-        f"{results['split']} data, {results['examples']:,} examples, {results['weights']} weights, "
-        "nats an example ± standard error over the data",
+        f"{results['split']} data, {results['examples']:,} examples, {results['weights']} weights; "
+        "log-probabilities and KL in nats an example; ± standard error over the data",
         f"({results['density']})",
         tabulate([*_bounds(results), *_latents(results), *_drawn(results)], tablefmt="plain"),
     ]
@@ -85,38 +92,69 @@ def _drawn(results: Mapping[str, Any]) -> list[Row]:
 
 
 def _against_references(numbers: Mapping[str, Any]) -> list[Row]:
-    best = numbers["oracle"]
-    others = {"with z from q(z|x,y)": "posterior", "samples of the references themselves": "oracle"}
+    return [*_spread(numbers), *_gap(numbers), *_styles(numbers)]
+
+
+def _spread(numbers: Mapping[str, Any]) -> list[Row]:
+    samples = f"{numbers['num_samples']} samples"
+    shown = {f"{name}, {samples}": _mean_and_error(key, digits) for name, key, digits in SPREAD}
+    return [(name, show(numbers), _beside(numbers, show)) for name, show in shown.items()]
+
+
+def _gap(numbers: Mapping[str, Any]) -> list[Row]:
+    """A row where there is a baseline."""
+    if "gap_closed" not in numbers:
+        return []
+    closed = numbers["gap_closed"]
+    way = "of the gap from without z to samples of the references themselves"
+    return [("GED² gap closed", "–" if closed is None else f"{closed:.1%}", way)]
+
+
+def _styles(numbers: Mapping[str, Any]) -> list[Row]:
+    answers = zip(numbers["annotators"], numbers["styles"]["expected"], strict=True)
+    shown = [
+        (f"drawn like {name}", _observed(place), f"the annotator answers {expected:.2%}")
+        for place, (name, expected) in enumerate(answers)
+    ]
+    shown.append(("drawn like nobody", _nobody, f"IoU {numbers['style_iou']} or less"))
     rows = [
-        (
-            name,
-            f"{numbers[key]['mean']:.{digits}f} ± {numbers[key]['standard_error']:.{digits}f}",
-            ", ".join(
-                f"{said} {numbers[whose][key]['mean']:.{digits}f}"
-                for said, whose in others.items()
-                if whose in numbers
-            ),
-        )
-        for name, key, digits in SPREAD
+        (name, show(numbers), _listed(said, _beside(numbers, show, WITHOUT_Z)))
+        for name, show, said in shown
     ]
-    styles, worst = numbers["styles"], best["styles"]["largest_error"]
-    answers = zip(
-        numbers["annotators"],
-        styles["observed"],
-        styles["observed_standard_error"],
-        styles["expected"],
-        strict=True,
-    )
-    rows += [
-        (f"drawn like {name}", _share(observed, error), f"the annotator answers {expected:.2%}")
-        for name, observed, error, expected in answers
-    ]
-    nobody = _share(styles["none"], styles["none_standard_error"])
     return [
         *rows,
-        ("drawn like nobody", nobody, f"IoU {numbers['style_iou']} or less"),
-        ("largest error of a frequency", f"{styles['largest_error']:.3f}", f"of those {worst:.3f}"),
+        ("largest error of a frequency", _worst(numbers), _beside(numbers, _worst)),
     ]
+
+
+def _mean_and_error(key: str, digits: int) -> Show:
+    return lambda numbers: (
+        f"{numbers[key]['mean']:.{digits}f} ± {numbers[key]['standard_error']:.{digits}f}"
+    )
+
+
+def _observed(place: int) -> Show:
+    return lambda numbers: _share(
+        *(numbers["styles"][name][place] for name in ("observed", "observed_standard_error"))
+    )
+
+
+def _nobody(numbers: Mapping[str, Any]) -> str:
+    return _share(numbers["styles"]["none"], numbers["styles"]["none_standard_error"])
+
+
+def _worst(numbers: Mapping[str, Any]) -> str:
+    return f"{numbers['styles']['largest_error']:.3f}"
+
+
+def _beside(numbers: Mapping[str, Any], show: Show, others: Mapping[str, str] = OTHERS) -> str:
+    """What is shown of the others that there are."""
+    found = {said: numbers[whose] for said, whose in others.items() if whose in numbers}
+    return _listed(*(f"{said} {show(of)}" for said, of in found.items()))
+
+
+def _listed(*remarks: str) -> str:
+    return ", ".join(filter(None, remarks))
 
 
 def _share(mean: float, error: float) -> str:
