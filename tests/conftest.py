@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,8 @@ def judged(arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Path:
     some = arrays._replace(
         train_images=arrays.train_images[:10_000], train_labels=arrays.train_labels[:10_000]
     )
+    shorter = replace(judge.RECIPE, epochs=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "_trained", partial(judge._trained, epochs=2))
+        patch.setattr(judge, "_trained", partial(judge._trained, recipe=shorter))
         judge.judge_of("mnist", some, folder / "outputs")
     return folder

@@ -21,7 +21,7 @@ from cvae.comparison.history import Curve, read_curves
 from cvae.comparison.keys import differing, value_of
 from cvae.comparison.rows import read_row
 from cvae.comparison.sizes import draw_line, lines_against, swept_key
-from cvae.comparison.table import table
+from cvae.comparison.table import as_csv, table
 from cvae.errors import UserError
 from cvae.run import Run
 from warm import Command, Warm
@@ -176,8 +176,32 @@ def test_a_group_says_when_its_runs_differ_in_more_than_seeds(make: Make) -> Non
 
 
 def test_the_same_run_twice_is_no_second_seed(make: Make) -> None:
-    one, two = make("one", -90.0), make("two", -90.0, "name=other")
-    assert of(one, two).notes() == [f"the same run twice, seed too: {one} and {two}"]
+    """Whatever its numbers: on another machine they are others."""
+    one, other = make("one", -90.0), make("other", -95.0, "seed=1")
+    quiet = ("name=again", "data.root=/b", "trainer.enable_progress_bar=false")
+    copies = make("two", -90.0), make("three", -90.5, *quiet)
+    comparison = of(one, other, *copies)
+    (line,) = cells(comparison)
+    assert (line["n"], line["elbo"]) == ("2", "-92.50 ± 3.54")  # sqrt(2 · 2.5²)
+    assert [row.folder for row in comparison.groups[0].rows] == [one, other]  # of the curves
+    assert comparison.notes() == [
+        f"the same run twice, seed too: {one} and {copy} (the first counts)" for copy in copies
+    ]
+    assert [row["folder"] for row in csv.DictReader(as_csv(comparison).splitlines())] == [
+        str(folder) for folder in (one, other, *copies)
+    ]
+
+
+def test_another_precision_or_guess_is_another_run(make: Make) -> None:
+    one, half = make("one", -90.0), make("half", -92.0, "trainer.precision=bf16-mixed")
+    assert [line["n"] for line in cells(of(one, half))] == ["1", "1"]
+    comparison = of(one, half, keys=("model",))
+    assert [line["n"] for line in cells(comparison)] == ["2"]
+    assert comparison.notes() == [
+        "a line's runs differ in more than their seeds: trainer.precision"
+    ]
+    guesses = [make(f"guess{n}", -90.0, f"model.guess=/guess{n}") for n in (0, 1)]
+    assert [line["n"] for line in cells(of(*guesses))] == ["2"]
 
 
 def test_a_run_that_is_not_finished_counts_for_nothing_and_is_named(make: Make) -> None:
@@ -211,6 +235,32 @@ def test_what_cannot_be_compared_is_kept_apart(
     assert note.startswith("not comparable: ")
     assert unfinished.startswith("not finished: ")
     assert expected in note
+
+
+@pytest.mark.parametrize(
+    ("binarize", "others", "kept_apart"),
+    [
+        ("dynamic", "static", False),
+        ("dynamic", "threshold", True),
+        ("static", "none", True),
+        ("none", None, False),  # masks, and runs from before there was the key
+        ("dynamic", None, True),
+    ],
+)
+def test_pixels_above_one_half_are_another_test_than_drawn_ones(
+    make: Make, binarize: str, others: str | None, kept_apart: bool
+) -> None:
+    one = make("one", -90.0, "seed=1", f"data.binarize={binarize}")
+    two = make("two", -70.0, "seed=2", f"data.binarize={others or 'none'}")
+    if others is None:
+        config = OmegaConf.load(two / "config.yaml")
+        del config.data["binarize"]
+        OmegaConf.save(config, two / "config.yaml")
+    comparison = of(one, two, keys=("model",))
+    assert comparison.conditions == (["binarize"] if kept_apart else [])
+    assert [line["n"] for line in cells(comparison)] == (["1", "1"] if kept_apart else ["2"])
+    said = any("pixels that were made 0 or 1 in different ways" in n for n in comparison.notes())
+    assert said == kept_apart
 
 
 def test_numbers_of_other_images_than_the_test_s_are_told(make: Make) -> None:

@@ -135,7 +135,7 @@ def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ["model=probabilistic_unet", "prior=fixed", "data.style=by_slant"],
         ["model=deterministic", "network=unet", "data.annotators=[faithful]"],
-        ["network=conv", "likelihood=gaussian"],
+        ["network=conv", "likelihood=gaussian", "model.latent_dim=1"],
     ],
 )
 def test_models_of_annotators(

@@ -185,6 +185,10 @@ def test_a_table_and_pictures_are_shown(evaluated: tuple[Path, str]) -> None:
     assert f"{found['nll']['importance']['mean']:.2f} ±" in output
     assert "K=20" in output
     assert "log-probability of 0/1 pixels" in output
+    judge = found["judge"]
+    for share in (judge, min(judge["per_digit"].values(), key=lambda of: of["accuracy"])):
+        assert f"{share['accuracy']:.2%} ± {share['accuracy_standard_error']:.2%}" in output
+    assert f"train against test {judge['frechet_of_train']:.3f}" in output
     for name in ("kl", "aggregate", "posterior_and_prior"):
         assert (folder / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -192,12 +196,12 @@ def test_a_table_and_pictures_are_shown(evaluated: tuple[Path, str]) -> None:
 @pytest.mark.parametrize(
     ("rise", "said"),
     [
+        (0.25, "Monte Carlo error 0.123;"),
         (0.5, "Monte Carlo error 0.123;"),
-        (1.0, "Monte Carlo error 0.123;"),
-        (1.5, "not converged;"),
+        (0.75, "not converged;"),
     ],
 )
-def test_an_estimate_that_ten_times_the_samples_move_by_more_than_a_nat_has_no_error(
+def test_an_estimate_that_ten_times_the_samples_move_by_more_than_half_a_nat_has_no_error(
     evaluated: tuple[Path, str], rise: float, said: str
 ) -> None:
     results = _results(evaluated[0])
@@ -279,6 +283,9 @@ def test_a_network_without_z_has_its_likelihood_for_an_estimate(
         assert estimate["mean"] == pytest.approx(-found["elbo"]["mean"], rel=1e-6)
         assert estimate["monte_carlo_error"] == pytest.approx(0, abs=1e-6)
     assert found["latent"]["active_units"] == 0
+    # its pictures hold x of the very images they are compared with: no real ones are as near
+    assert "frechet_of_train" not in found["judge"]
+    assert "train against test" not in command.output
 
 
 @pytest.mark.parametrize(

@@ -94,23 +94,37 @@ def test_from_the_prior_it_is_the_same_evidence(model: ConditionalVAE, seed: int
     assert abs(found.mean - float(nll(model, x, y).mean())) < 4 * found.monte_carlo_error
 
 
+def rise(found: Evidence) -> tuple[float, float]:
+    """From the estimate of K samples to that of K/R of them on average, and its standard error.
+
+    The same draws are in both, so it hardly varies.
+    """
+    gaps = -found.log_means.mean(0) - found.nll
+    return float(gaps.mean()), float(gaps.std()) / math.sqrt(len(gaps))
+
+
+def expected_rise(k: int) -> float:
+    """R − 1 times the bias E[−log mean of w] − nll ≈ Var[w] / (2 K p(y|x)²), the delta method."""
+    return (REPEATS - 1) * variance_of_weights() / (2 * k)
+
+
+def next_term(k: int) -> float:
+    """R² − 1 times what that leaves out of the bias, (3σ⁴ / 4 − μ₃ / 3) / K² or 0.3 / K²."""
+    return 0.3 * (REPEATS**2 - 1) / k**2
+
+
 def test_the_bias_falls_as_one_over_k(model: ConditionalVAE) -> None:
-    """E[−log mean of w] − nll ≈ Var[w] / (2 K p(y|x)²), the delta method."""
     x, y = drawn_from(model)
-    copies = 500
-    wrong, many = with_wrong_posterior(model), (x.repeat(copies, 1), y.repeat(copies, 1))
-    truth = nll(model, x, y).repeat(copies)
-    bias, error = {}, {}
-    for k in (10, 100, 1000):
-        excess = estimate(from_posterior, wrong, *many, num_samples=k).nll - truth
-        bias[k] = float(excess.mean())
-        error[k] = float(excess.std()) / math.sqrt(len(excess))
-    assert bias[10] > bias[100] > bias[1000]
-    assert bias[10] > 5 * bias[100] > 0
-    for k in (100, 1000):
-        # 4 standard errors, and the next term of the expansion, of order 1/K²
-        expected = variance_of_weights() / (2 * k)
-        assert abs(bias[k] - expected) < 4 * error[k] + 10 / k**2, k
+    copies, few, many = 500, 200, 2000
+    wrong, data = with_wrong_posterior(model), (x.repeat(copies, 1), y.repeat(copies, 1))
+    rises = {k: rise(estimate(from_posterior, wrong, *data, num_samples=k)) for k in (few, many)}
+    for k, (found, error) in rises.items():
+        assert abs(found - expected_rise(k)) < 4 * error + next_term(k), k
+        # an estimate without a bias would be seen
+        assert expected_rise(k) > 50 * error + next_term(k), k
+    # and so would a bias that is right for few samples and falls as 1/K²
+    error = rises[many][1]
+    assert expected_rise(many) * (1 - few / many) > 50 * error + next_term(many)
 
 
 def test_the_estimate_from_fewer_samples_is_higher_by_the_bias_of_fewer() -> None:
@@ -121,11 +135,8 @@ def test_the_estimate_from_fewer_samples_is_higher_by_the_bias_of_fewer() -> Non
     found = estimate(from_posterior, with_wrong_posterior(model), *many, num_samples=1000)
     # Jensen's inequality, whatever the draws
     assert found.mean_of_repeats > found.mean
-    gaps = -found.log_means.mean(0) - found.nll  # the same draws are in both: they hardly vary
-    gap, error = found.mean_of_repeats - found.mean, float(gaps.std()) / math.sqrt(len(gaps))
-    expected = variance_of_weights() / 2 * (REPEATS / 1000 - 1 / 1000)
-    # 4 standard errors, and the next term of the expansion, (3σ⁴ / 4 − μ₃ / 3) / K² or 0.3 / 100²
-    assert gap == pytest.approx(expected, abs=4 * error + 1 / 100**2)
+    tolerance = 4 * rise(found)[1] + next_term(1000)
+    assert found.mean_of_repeats - found.mean == pytest.approx(expected_rise(1000), abs=tolerance)
 
 
 def test_the_monte_carlo_error_is_the_spread_over_seeds() -> None:

@@ -108,7 +108,8 @@ def test_arrays_that_do_not_fit(tmp_path: Path, change: Arrays, message: str) ->
     [
         ("test", "test.npz or test/ is missing"),
         ("train/001/image.png", "001/image.png is missing"),
-        ("train/001/b.png", "001/b.png is missing"),
+        ("train/000/b.png", "train/000/b.png is missing"),
+        ("train/001/b.png", "train/001/b.png is missing"),
     ],
 )
 def test_files_that_are_missing(tmp_path: Path, missing: str, message: str) -> None:
@@ -117,6 +118,32 @@ def test_files_that_are_missing(tmp_path: Path, missing: str, message: str) -> N
     path = tmp_path / missing
     path.rename(path.with_name("elsewhere")) if path.is_dir() else path.unlink()
     with pytest.raises(UserError, match=message):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_a_name_that_the_first_example_alone_has_is_one_too_many(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_pictures(tmp_path, split, arrays(0))
+    first = tmp_path / "train" / "000"
+    (first / "bob.png").write_bytes((first / "b.png").read_bytes())
+    with pytest.raises(UserError, match=r"train/000/bob.png: .*train/001 has none of that name"):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_of_two_examples_the_one_with_fewer_masks_lacks_one(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_pictures(tmp_path, split, {name: some[:2] for name, some in arrays(0).items()})
+    (tmp_path / "train" / "000" / "b.png").unlink()
+    with pytest.raises(UserError, match=r"train/000/b.png is missing"):
+        ReferenceFolder().load(str(tmp_path))
+
+
+def test_examples_that_no_annotator_has_seen(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_pictures(tmp_path, split, arrays(0))
+    for path in tmp_path.glob("train/00[12]/[ab].png"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"train/001 has no annotator's PNG beside image.png"):
         ReferenceFolder().load(str(tmp_path))
 
 
@@ -205,6 +232,11 @@ def test_what_is_no_part_of_the_data_is_told_and_what_is_hidden_is_not(tmp_path:
         with pytest.raises(UserError, match=f"{other} is not one of train, val, test: rename"):
             ReferenceFolder().load(str(tmp_path))
         (tmp_path / other).rmdir()
+    for stray in (tmp_path / "train" / "004.png", tmp_path / "test" / "notes.txt"):
+        stray.touch()
+        with pytest.raises(UserError, match=f"{stray} is not a folder: .* move or remove it"):
+            ReferenceFolder().load(str(tmp_path))
+        stray.unlink()
     (tmp_path / "train" / "001" / "c.jpg").touch()
     with pytest.raises(UserError, match=r"001/c.jpg is not a \.png"):
         ReferenceFolder().load(str(tmp_path))
@@ -219,7 +251,7 @@ def test_pictures_and_arrays_of_one_split(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere is not a folder"):
+    with pytest.raises(UserError, match=r"nowhere is not a folder: .* with --data-root FOLDER"):
         ReferenceFolder().load(str(tmp_path / "nowhere"))
 
 

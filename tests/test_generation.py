@@ -1,21 +1,29 @@
 """Samples before a judge: real pictures, shuffled pictures, noise."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution
+from torch.nn.utils import parameters_to_vector
 
 from cvae.checkpoint import write_checkpoint
-from cvae.data.source import NUM_CLASSES, Arrays
+from cvae.data.module import ImageData
+from cvae.data.source import MNIST, NUM_CLASSES, Arrays
 from cvae.data.views import Label
 from cvae.densities import StandardNormal
 from cvae.errors import UserError
 from cvae.evaluation import judge as judge_module
+from cvae.evaluation.drawn import drawn
 from cvae.evaluation.generation import Generation, sampled_pictures
-from cvae.evaluation.judge import Judge, frechet_distance, judge_of, pictures
+from cvae.evaluation.judge import Judge, Recipe, frechet_distance, judge_of, pictures
 from cvae.model import ConditionalVAE
+
+SHOWN = 500  # training images of each digit
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +52,45 @@ def test_a_judge_of_other_files_is_trained_again(
     monkeypatch.setattr(judge_module, "_trained", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         judge_of("mnist", arrays._replace(record=changed), judged / "outputs")
-    monkeypatch.setattr(judge_module, "EPOCHS", 7)
+
+
+OTHERS: dict[str, Any] = {
+    "epochs": 2,
+    "batch": 50,
+    "rate": 1e-3,
+    "weight_decay": 0.1,
+    "smoothing": 0.1,
+    "grey": 0.0,
+    "degrees": 20.0,
+    "shift": 0.2,
+    "scale": (0.5, 1.5),
+    "seed": 1,
+}
+
+
+def test_each_part_of_the_recipe_makes_another_judge(arrays: Arrays) -> None:
+    few = arrays._replace(
+        train_images=arrays.train_images[:400], train_labels=arrays.train_labels[:400]
+    )
+    recipe = replace(judge_module.RECIPE, epochs=1)
+
+    def weights(of: Recipe) -> Tensor:
+        return parameters_to_vector(judge_module._trained(few, of).parameters())
+
+    kept = weights(recipe)
+    assert torch.equal(weights(recipe), kept)
+    assert OTHERS.keys() == asdict(recipe).keys()
+    for name, value in OTHERS.items():
+        assert not torch.equal(weights(replace(recipe, **{name: value})), kept), name
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_judge_of_another_recipe_is_trained_again(
+    judged: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(judge_module, "_trained", lambda _: 1 / 0)
+    other = replace(judge_module.RECIPE, **{name: OTHERS[name]})
+    monkeypatch.setattr(judge_module, "RECIPE", other)
     with pytest.raises(ZeroDivisionError):
         judge_of("mnist", arrays, judged / "outputs")
 
@@ -130,3 +176,42 @@ def test_each_condition_gets_a_sample_of_its_own_that_the_seed_fixes() -> None:
     assert len(ones.unique()) == 120
     assert torch.equal(drawn, sampled_pictures(model, view, x, seed=1))
     assert not torch.equal(drawn, sampled_pictures(model, view, x, seed=2))
+
+
+class _TrainingImage(nn.Module):
+    """Shows a training image of the digit that x asks for; z chooses which."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__()
+        of_digits = [
+            pictures(arrays.train_images[arrays.train_labels == digit][:SHOWN])
+            for digit in range(NUM_CLASSES)
+        ]
+        # a parameter, as the device of a model is that of its parameters
+        self.images = nn.Parameter(torch.stack(of_digits), requires_grad=False)
+
+    def forward(self, x: Tensor, z: Tensor) -> Distribution:
+        chosen = (z.squeeze(-1).sigmoid() * SHOWN).long()
+        return Bernoulli(probs=self.images[x.argmax(-1), chosen])
+
+
+def test_real_images_of_the_digits_asked_for_are_right_and_of_others_by_chance(
+    judged: Path, arrays: Arrays, mnist_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if x were ignored: the digits are as frequent, but not where they are asked for."""
+    monkeypatch.chdir(judged)
+    data = ImageData(MNIST(), Label(), "threshold", batch_size=100, root=mnist_root)
+    data.setup()
+    examples = data.examples("test")
+    model = ConditionalVAE(nn.Identity(), StandardNormal(1), _TrainingImage(arrays), 1)
+    order = torch.randperm(len(examples.x), generator=torch.Generator().manual_seed(0))
+    right = drawn(data, model, examples, "test", 0, 16)["judge"]
+    wrong = drawn(data, model, examples._replace(x=examples.x[order]), "test", 0, 16)["judge"]
+    assert right["accuracy"] > 0.9  # the judge itself is right on 0.987 of the test images
+    assert min(of_one["accuracy"] for of_one in right["per_digit"].values()) > 0.9
+    per_digit = zip(right["per_digit"].values(), examples.labels.bincount(), strict=True)
+    for share, count in [(wrong, 10_000), *((of_one, int(size)) for of_one, size in per_digit)]:
+        of_binomial = binom(count, share["accuracy"]).std() / count
+        assert share["accuracy_standard_error"] == pytest.approx(of_binomial)
+    # Σ_c p(c)² of the ten classes is 0.1007; the standard error over 10,000 is 0.003
+    assert wrong["accuracy"] == pytest.approx(0.1007, abs=4 * 0.003)

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import pairwise
 
 import numpy as np
@@ -27,15 +28,18 @@ def check(metric: Moments, values: np.ndarray) -> None:
     }
     assert result.keys() == expected.keys()
     for name, value in expected.items():
+        assert result[name].shape == np.shape(value)
         # float64, and a mean that is not far from zero beside the standard deviation
         np.testing.assert_allclose(result[name].numpy(), value, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(), (3,)], ids=["number", "vector"])
+@pytest.mark.parametrize("shape", [(), (3,), (1,)], ids=["number", "vector", "one"])
 def test_moments_are_numpys_over_uneven_batches(shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(0).normal(1, 2, (500, *shape))
-    check(updated(values, UNEVEN), values)
-    assert updated(values, UNEVEN).compute()["mean"].shape == shape
+    metric = updated(values, UNEVEN)
+    check(metric, values)
+    check(metric, values)  # as torchmetrics remembers it
+    check(deepcopy(metric), values)
 
 
 @pytest.mark.parametrize("shape", [(), (3,)], ids=["number", "vector"])

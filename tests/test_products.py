@@ -1,11 +1,15 @@
 """The floating-point operations of products, counted by hand, and their rate."""
 
+from threading import Barrier, local
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvae.densities import BernoulliHead
+from cvae.evaluation import bounds as bounds_module
 from cvae.evaluation import products
 from cvae.evaluation.products import Products
 from cvae.models import conditional_vae, learned_prior
@@ -90,3 +94,48 @@ def test_a_call_that_takes_longer_than_the_clock_wants_is_repeated_once(
     monkeypatch.setattr(products, "now", lambda device: next(clock))
     matrix = torch.randn(16, 16)
     assert Products(lambda: matrix @ matrix).rate(CPU) == pytest.approx(2 * 16**3 / 9)
+
+
+def test_each_thread_repeats_the_products_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    both, own = Barrier(2, timeout=60), local()
+
+    def clock(device: torch.device) -> float:
+        """For each thread; none goes on without the other."""
+        both.wait()
+        own.readings = getattr(own, "readings", 0) + 1
+        return (10.0, 10.1, 10.6, 11.25)[own.readings - 1]
+
+    matrix = torch.randn(32, 32)
+    counted = Products(lambda: matrix @ matrix)
+    monkeypatch.setattr(products, "now", clock)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        rate = counted.rate(CPU)
+    finally:
+        torch.set_num_threads(threads)
+    assert rate == pytest.approx(2 * 2 * 2 * 32**3 / 1.25)
+
+
+def test_the_share_is_that_of_the_mean_of_the_rates_before_and_after_the_sampling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done, estimate, rates = [], bounds_module.estimate, iter([1e9, 4e9])
+
+    def measured(counted: Products, device: torch.device) -> float:
+        done.append("rate")
+        return next(rates)
+
+    def estimated(weigh: Any, *rest: Any) -> Any:
+        done.append(weigh.__name__)
+        return estimate(weigh, *rest)
+
+    monkeypatch.setattr(Products, "rate", measured)
+    monkeypatch.setattr(bounds_module, "estimate", estimated)
+    networks = MLP([16, 12], "tanh")
+    model = conditional_vae((6,), (7,), networks, learned_prior, BernoulliHead(), D)
+    x, y = torch.randn(B, 6), torch.rand(B, 7).round()
+    speed = bounds_module.bounds(model, x, y, torch.zeros(B), 10, 0)["speed"]
+    assert done == ["rate", "from_posterior", "rate", "from_prior"]
+    assert speed["gflops_of_products"] == 2.5
+    assert speed["share"] == pytest.approx(speed["gflops"] / 2.5)

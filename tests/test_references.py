@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
 from ambiguous import OFTEN, SIDE, ambiguous, squares
+from conftest import last_of_each
 from cvae.data.examples import Examples
 from cvae.data.views import Segmentation
 from cvae.densities import StandardNormal
@@ -290,6 +291,28 @@ def test_pictures_are_of_all_annotators(finished: Run, warm: Warm) -> None:
     pictures = {path.stem for path in (finished.folder / "pictures").glob("*.png")}
     assert {"conditions", "styles", "posterior_means", "kl"} <= pictures
     assert "interpolation_of_conditions" not in pictures
+
+
+def test_one_annotator_and_one_latent_dimension_are_numbers_and_pictures_too(
+    compose: Callable[..., dict[str, Any]], of_squares: tuple[str, ...], tmp_path: Path, warm: Warm
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for seed, split in enumerate(("train", "test")):
+        some = squares(40, seed)
+        alone = {"images": some["images"], "references": some["references"][:, :1]}
+        np.savez(folder / f"{split}.npz", **alone)
+    words = (f"data.root={folder}", "model.latent_dim=1", "trainer.max_epochs=1")
+    run = Run(tmp_path / "run", compose(*last_of_each((*of_squares, *words))))
+    run.begin()
+    fit(run)
+    command = warm.start("cvae.evaluate", str(run.folder), "--num-samples", "10").wait()
+    assert re.search(r"drawn like annotator 1 .* the annotator answers 100\.00%", command.output)
+    found = json.loads(run.evaluation().read_text())["references"]
+    assert found["styles"]["counts"] == [[0, 0, 0, 0, 40]]
+    command = warm.start("cvae.visualize", str(run.folder)).wait()
+    assert command.status == 0, command.output
+    assert (run.folder / "pictures" / "conditions.png").is_file()
 
 
 def test_inputs_are_shown_with_all_references_and_sixteen_samples(finished: Run) -> None:

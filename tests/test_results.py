@@ -16,7 +16,13 @@ from cvae.results import keep, main, record
 from cvae.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-NLL = {"mean": 100.0, "standard_error": 0.25, "monte_carlo_error": 0.004, "mean_of_repeats": 100.5}
+NLL = {
+    "mean": 100.0,
+    "standard_error": 0.25,
+    "monte_carlo_error": 0.004,
+    "mean_of_repeats": 100.5,
+    "effective_samples": 66.9,
+}
 
 
 def test_the_words_of_a_command_are_kept(reference: Callable[..., Path]) -> None:
@@ -118,7 +124,7 @@ def test_a_row_has_the_published_number_beside_ours(finished: Run, tmp_path: Pat
     metrics = json.loads(finished.metrics.read_text())
     minutes = f"{metrics['wall_seconds'] / 60:.0f}"
     expected = (
-        "one,99.50,–,100.00,5000,0.25,0.004,100.50,130.00,-101.00,12.50,75.0%,4,"
+        "one,99.50,–,100.00,5000,0.25,0.004,100.50,67,130.00,-101.00,12.50,75.0%,4,"
         "0.1000,0.0005,0.1200,0.0010,0.800,0.690,75.0%,0.030,2.0%,0.950,1,3"
     )
     assert cells == [*expected.split(","), minutes, "", ""]

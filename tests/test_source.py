@@ -132,7 +132,9 @@ def test_a_missing_file_or_folder_is_named(mnist_root: str, tmp_path: Path) -> N
     assert str(folder) in message
     assert TEST_LABELS in message
     assert "data.root" in message
-    assert "data.root" in refused(MNIST(), str(tmp_path / "nowhere"))
+    missing = refused(MNIST(), str(tmp_path / "nowhere"))
+    assert "data.root=FOLDER" in missing
+    assert "--data-root FOLDER" in missing
 
 
 def test_a_folder_of_ones_own_may_hold_anything_well_formed(

@@ -112,8 +112,9 @@ def brute_frequencies(batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, np.ndar
     share, none = (t.numpy() for t in shares(*batch, STYLE_IOU))
     weights = batch[2].double().numpy()
     edges = [0.0, 0.2, 0.4, 0.6, 0.8, 1.1]
-    counts, expected, observed = np.zeros((A, 5)), np.full((A, 5), np.nan), np.full((A, 5), np.nan)
-    for a in range(A):
+    counts = np.zeros((weights.shape[1], 5))
+    expected, observed = np.full_like(counts, np.nan), np.full_like(counts, np.nan)
+    for a in range(len(counts)):
         for k in range(5):
             chosen = (weights[:, a] >= edges[k]) & (weights[:, a] < edges[k + 1])
             counts[a, k] = chosen.sum()
@@ -133,17 +134,21 @@ def brute_frequencies(batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, np.ndar
     }
 
 
-def test_frequencies_over_uneven_batches_and_two_processes() -> None:
-    batch = ambiguous(3)
+@pytest.mark.parametrize("num_styles", [A, 1])
+def test_frequencies_over_uneven_batches_and_two_processes(num_styles: int) -> None:
+    samples, references, probabilities = ambiguous(3)
+    batch = samples, references[:, :num_styles], probabilities[:, :num_styles]
     wanted = brute_frequencies(batch)
     assert (wanted["counts"] == 0).any()
-    whole = updated(StyleFrequencies(STYLE_IOU, A), batch, [3, 0, 10, 1]).compute()
-    first = updated(StyleFrequencies(STYLE_IOU, A), [t[:10] for t in batch], [1, 9])
-    second = updated(StyleFrequencies(STYLE_IOU, A), [t[10:] for t in batch], [4])
-    for result in (whole, joined(first, second)):
+    whole, first, second = (StyleFrequencies(STYLE_IOU, num_styles) for _ in range(3))
+    updated(whole, batch, [3, 0, 10, 1])
+    updated(first, [t[:10] for t in batch], [1, 9])
+    updated(second, [t[10:] for t in batch], [4])
+    for result in (whole.compute(), joined(first, second)):
         assert result.keys() == wanted.keys()
         for name, value in wanted.items():
             assert result[name].dtype == torch.float64
+            assert result[name].shape == np.shape(value)
             np.testing.assert_allclose(result[name], value, atol=1e-12, err_msg=name)
 
 

@@ -3,7 +3,7 @@ from typing import Literal
 import pytest
 import torch
 
-from cvae.data.views import Label, Quadrants, Segmentation, is_picture
+from cvae.data.views import Label, Quadrants, Segmentation, View, is_picture, shows_x
 
 Observed = Literal[1, 2, 3]
 every_fraction = pytest.mark.parametrize("observed", [1, 2, 3])
@@ -106,6 +106,18 @@ def test_the_condition_of_quadrants_is_a_picture_with_the_missing_part_grey(
 
 def test_a_label_is_no_picture() -> None:
     assert Label().condition(torch.eye(10)) is None
+
+
+@pytest.mark.parametrize(
+    ("view", "shown"),
+    [
+        (Label(), False),
+        (Segmentation([1, 28, 28]), False),
+        *((Quadrants(observed), True) for observed in (1, 2, 3)),
+    ],
+)
+def test_only_a_picture_of_quadrants_holds_x(view: View, shown: bool) -> None:
+    assert shows_x(view) == shown
 
 
 def test_a_segmentation_is_an_image_and_a_mask() -> None:

@@ -83,6 +83,7 @@ COLUMNS: Mapping[str, Column] = {
     "± data": _mean(".2f", *ESTIMATE, "standard_error"),
     "± Monte Carlo": _mean(".3f", *ESTIMATE, "monte_carlo_error"),
     "at K/10": _mean(".2f", *ESTIMATE, "mean_of_repeats"),
+    "effective samples": _mean(".0f", *ESTIMATE, "effective_samples"),
     "by prior sampling": _from_prior,
     "ELBO": _mean(".2f", "evaluation", "elbo", "mean"),
     "KL": _mean(".2f", "evaluation", "kl", "mean"),

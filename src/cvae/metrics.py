@@ -1,12 +1,14 @@
 """torchmetrics classes that the library does not have."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 ACTIVE_UNIT = 0.01  # variance over the data of E_q[z_d]; Burda et al. 2016, section 5.2
+Numbers = Callable[[], dict[str, Tensor]]
 
 
 class Moments(Metric):
@@ -49,6 +51,19 @@ class Moments(Metric):
             "standard_error": (variance / self.count).sqrt(),
             "count": self.count,
         }
+
+    def _wrap_compute(self, compute: Numbers) -> Numbers:
+        """Keep the shapes: what torchmetrics squeezes, a tensor of one element, is there twice."""
+
+        def twice() -> dict[str, Tensor]:
+            return {name: value.expand(2, *value.shape) for name, value in compute().items()}
+
+        wrapped = super()._wrap_compute(twice)
+
+        def once() -> dict[str, Tensor]:
+            return {name: pair[0] for name, pair in wrapped().items()}
+
+        return once
 
 
 def mean_and_error(values: Tensor) -> dict[str, float]:

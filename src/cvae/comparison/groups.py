@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from cvae.comparison.keys import check_key, differing, portable, value_of
+from cvae.comparison.keys import check_key, differing, portable, repeatable, value_of
 from cvae.comparison.rows import ORDER, Row
 from cvae.config import Config
 
@@ -14,6 +14,7 @@ WHY_NOT = {
     "data": "the runs are of different data",
     "images": "the runs were tested on different numbers of images",
     "pixels": "the runs model different parts of an image",
+    "binarize": "the runs were tested on pixels that were made 0 or 1 in different ways",
 }
 
 
@@ -23,14 +24,29 @@ class Group(NamedTuple):
     Attributes:
         values: of the table's first columns.
         rows: the runs, those that are not finished too.
+        again: finished runs that count for nothing, each by the folder of the row that it repeats:
+            all is the same, the seed too, whatever another machine made of it.
     """
 
     values: tuple[str, ...]
     rows: list[Row]
+    again: list[tuple[Path, Row]]
 
     @property
     def finished(self) -> list[Row]:
         return [row for row in self.rows if row.finished]
+
+    def add(self, row: Row) -> None:
+        """Put a run among the rows, unless one of them is the same."""
+        same = (one for one in self.finished if row.finished and _is_repeated(one, row))
+        if first := next(same, None):
+            self.again.append((first.folder, row))
+        else:
+            self.rows.append(row)
+
+
+def _is_repeated(one: Row, other: Row) -> bool:
+    return repeatable(one.config) == repeatable(other.config)
 
 
 class Comparison:
@@ -79,7 +95,7 @@ class Comparison:
             else:  # nobody knows its data: it goes with the first of the same config
                 same = (other for other in groups if other[: len(values)] == values)
                 values = next(same, values)
-            groups.setdefault(values, Group(values, [])).rows.append(row)
+            groups.setdefault(values, Group(values, [], [])).add(row)
         return sorted(groups.values(), key=lambda group: list(map(_rank, group.values)))
 
     def notes(self) -> list[str]:
@@ -89,28 +105,17 @@ class Comparison:
         if mixed:
             names = ", ".join(dict.fromkeys(mixed))
             lines.append(f"a line's runs differ in more than their seeds: {names}")
-        lines += [note for group in self.groups for note in _repeated(group)]
+        lines += [
+            f"the same run twice, seed too: {first} and {row.folder} (the first counts)"
+            for group in self.groups
+            for first, row in group.again
+        ]
         lines += [f"not finished: {row.folder}" for row in self.rows if not row.finished]
         return lines + [f"failed: {folder}: {why}" for folder, why in self.failed.items()]
 
 
 def _configs(group: Group) -> list[Config]:
     return [row.config for row in group.finished]
-
-
-def _repeated(group: Group) -> list[str]:
-    """Runs that do not count as two: all is the same, the seed too."""
-    notes, seen = list[str](), list[Row]()
-    for row in group.finished:
-        same = next((other for other in seen if _experiment(other) == _experiment(row)), None)
-        if same:
-            notes.append(f"the same run twice, seed too: {same.folder} and {row.folder}")
-        seen.append(row)
-    return notes
-
-
-def _experiment(row: Row) -> Mapping[str, object]:
-    return {**row.config, "name": None, "data": {**row.config["data"], "root": None}}
 
 
 def _order(metric: str) -> tuple[int, float]:

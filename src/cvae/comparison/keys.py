@@ -9,13 +9,12 @@ from cvae.allowed import ALLOWED
 from cvae.config import Config
 from cvae.errors import unknown
 
-REPEATS = (  # what runs of one experiment may differ in, the last two as they change no number
+SILENT = (  # what changes no number
     "name",
-    "seed",
-    "data.seed",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
 )
+REPEATS = (*SILENT, "seed", "data.seed")  # what runs of one experiment may differ in
 FOLDERS = {"data.root": None, "model.guess": "FOLDER"}  # may be paths; what stands for any of them
 FIRST = ("model", "prior")  # of the columns
 ABSENT = ""
@@ -28,6 +27,15 @@ def portable(config: Config) -> dict[str, Any]:
         group, _, name = key.partition(".")
         if isinstance(copy.get(group), dict) and isinstance(copy[group].get(name), str):
             copy[group][name] = any_path
+    return copy
+
+
+def repeatable(config: Config) -> dict[str, Any]:
+    """What says the numbers of a run: equal for two that differ in the machine or in luck alone."""
+    copy = {name: dict(node) if isinstance(node, dict) else node for name, node in config.items()}
+    for key in (*SILENT, "data.root"):
+        group, _, name = key.rpartition(".")
+        (copy[group] if group else copy).pop(name, None)
     return copy
 
 

@@ -41,6 +41,7 @@ EVALUATED: Mapping[str, Place] = {  # columns, and where they are in evaluation.
     "style_recall": ("references", "style_recall", "mean"),
     "evaluated": ("examples",),  # images
 }
+TEST_PIXELS = {"dynamic": "drawn", "static": "drawn"}  # one draw for both: only training differs
 TESTED: Place = ("test/examples",)
 NLL: Place = ("nll", "importance", "mean")
 
@@ -53,8 +54,8 @@ class Row:
         folder: the run's.
         config: the run's.
         metrics: its final numbers by column; none if it is not finished.
-        conditions: density, data, images and pixels, which have to be the same for numbers to be
-            compared; the density alone if it is not finished.
+        conditions: density, data, images, pixels and binarize, which have to be the same for
+            numbers to be compared; the density alone if it is not finished.
     """
 
     folder: Path
@@ -88,7 +89,11 @@ def read_row(run: Run) -> Row:
     metrics = {name: value for name, value in found.items() if value is not None}
     if not metrics:
         raise UserError(f"{run.metrics} holds none of {', '.join(FINAL.values())}")
-    seen = {"images": "" if tested is None else f"{tested:.0f}", "pixels": _pixels(run)}
+    seen = {
+        "images": "" if tested is None else f"{tested:.0f}",
+        "pixels": _pixels(run),
+        "binarize": _test_pixels(config),
+    }
     return Row(run.folder, config, metrics, _conditions(final) | seen)
 
 
@@ -128,6 +133,12 @@ def which_data(record: object) -> str:
 def _pixels(run: Run) -> str:
     """How many numbers of an image are modelled."""
     return str(math.prod(run.view.y_shape))
+
+
+def _test_pixels(config: Config) -> str:
+    """What made them 0 or 1; nothing where the data know no such key, such as masks."""
+    binarize = str(config["data"].get("binarize", "none"))
+    return TEST_PIXELS.get(binarize, binarize)
 
 
 def _is_hash(value: object) -> bool:

@@ -57,12 +57,13 @@ def runs(comparison: Comparison, style: str) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """A line a run, those that are not finished too, all digits."""
+    """A line a run, those that are not finished or count for nothing too, all digits."""
     keys = [key for key in comparison.keys if key != "seed"]
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(["folder", "finished", *keys, "seed", *WHY_NOT, *comparison.metrics])
-    for row in (row for group in comparison.groups for row in group.rows):
+    again = [row for group in comparison.groups for _, row in group.again]
+    for row in (*(row for group in comparison.groups for row in group.rows), *again):
         values = [value_of(row.config, key) for key in (*keys, "seed")]
         conditions = [row.conditions.get(name, "") for name in WHY_NOT]
         numbers = [row.metrics.get(name, "") for name in comparison.metrics]

@@ -17,7 +17,8 @@ from cvae.noise import Stream, generator
 from cvae.ranges import NonNegative
 
 AT_ONCE = 10_000  # digits, to bound the memory
-UPRIGHT, SPREAD = 0.16, 0.3  # about the middle and the width of the slants of MNIST's digits
+# among the slants of MNIST's digits: their median is 0.10, mean 0.11, standard deviation 0.28
+UPRIGHT, SPREAD = 0.16, 0.3
 TILT: Mapping[str, float] = {"thin": 1.0, "thick": -1.0}
 Habit = Literal["faithful", "thin", "thick", "fractured"]
 Who = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cvae.data.reference_arrays import read_arrays
 from cvae.data.reference_pictures import read_pictures, visible
+from cvae.data.source import HOW_NAMED
 from cvae.data.splits import PARTS, Split, Splits, digest
 from cvae.errors import UserError
 
@@ -58,7 +59,7 @@ def _folder(root: str | None) -> Path:
         raise UserError("data=references has no data of its own: give data.root=FOLDER")
     folder = Path(root)
     if not folder.is_dir():
-        raise UserError(f"data.root={root} is not a folder")
+        raise UserError(f"data.root={root} is not a folder: name one that is, {HOW_NAMED}")
     return folder
 
 

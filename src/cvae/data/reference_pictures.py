@@ -1,5 +1,6 @@
 """Images and references from PNG files, a folder an example."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,17 +20,17 @@ def read_pictures(folder: Path) -> tuple[Split, Sequence[str]]:
     """A split, and the names of its annotators, who answer equally often.
 
     Raises:
-        UserError: a picture is missing, cannot be read, or is of another kind or size than others.
+        UserError: a picture is missing, cannot be read, or is of another kind or size than others;
+            or something else is there.
     """
-    examples = sorted(path for path in visible(folder) if path.is_dir())
-    if not examples:
-        raise UserError(f"{folder} has no folders: {folder}/EXAMPLE/{IMAGE}.png is expected")
-    names = _annotators(examples[0])
+    examples = _examples(folder)
+    typical = _typical(examples)
+    names = _annotators(typical)
     if not names:
-        raise UserError(f"{examples[0]} has no annotator's PNG beside {IMAGE}.png")
+        raise UserError(f"{typical} has no annotator's PNG beside {IMAGE}.png")
     images, references = list[Tensor](), []
     for example in examples:
-        _check_annotators(example, names, examples[0])
+        _check_annotators(example, names, typical)
         images.append(_picture(example / f"{IMAGE}.png", IMAGES))
         if images[-1].shape != images[0].shape:
             raise _misfit(example / f"{IMAGE}.png", images[-1], images[0])
@@ -39,8 +40,28 @@ def read_pictures(folder: Path) -> tuple[Split, Sequence[str]]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What a folder holds but for what other programs hide in it."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    """What a folder holds but for what other programs hide in it, by name."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _examples(folder: Path) -> list[Path]:
+    examples = visible(folder)
+    if not examples:
+        raise UserError(f"{folder} has no folders: {folder}/EXAMPLE/{IMAGE}.png is expected")
+    for path in examples:
+        if not path.is_dir():
+            raise UserError(
+                f"{path} is not a folder: {folder}/EXAMPLE/{IMAGE}.png is expected, and no file "
+                "beside these folders; move or remove it"
+            )
+    return examples
+
+
+def _typical(examples: Sequence[Path]) -> Path:
+    """The first example with the annotators that most have; of equally frequent ones, the most."""
+    found = {example: tuple(_annotators(example)) for example in examples}
+    often = Counter(found.values())
+    return max(examples, key=lambda example: (often[found[example]], len(found[example])))
 
 
 def _annotators(example: Path) -> list[str]:
@@ -48,7 +69,7 @@ def _annotators(example: Path) -> list[str]:
     return sorted(path.stem for path in pngs if path.stem != IMAGE)
 
 
-def _check_annotators(example: Path, names: Sequence[str], first: Path) -> None:
+def _check_annotators(example: Path, names: Sequence[str], typical: Path) -> None:
     for path in visible(example):
         if path.suffix != ".png":
             raise UserError(f"{path} is not a .png: an example holds nothing else")
@@ -56,7 +77,7 @@ def _check_annotators(example: Path, names: Sequence[str], first: Path) -> None:
     if missing := set(names) - set(found):
         raise UserError(f"{example / min(missing)}.png is missing")
     if more := set(found) - set(names):
-        raise UserError(f"{example / min(more)}.png: {first} has none of that name")
+        raise UserError(f"{example / min(more)}.png: {typical} has none of that name")
 
 
 def _mask(path: Path, image: Tensor) -> Tensor:

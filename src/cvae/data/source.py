@@ -29,6 +29,7 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
 NUM_CLASSES = 10
 NUM_TRAIN = 50_000  # of the standard split; the other 10,000 training images are for validation
 ORIGIN = "fetched_from.txt"
+HOW_NAMED = "in training with data.root=FOLDER, of a finished run with --data-root FOLDER"
 
 
 class Arrays(NamedTuple):
@@ -87,7 +88,10 @@ class Source:
         for stem, shape in SHAPES.items():
             path = self._find(self.folder(root), stem)
             if path is None:
-                raise UserError(f"{self.folder(root)} has no {stem} or {stem}.gz: check data.root")
+                raise UserError(
+                    f"{self.folder(root)} has no {stem} or {stem}.gz: name the folder that has "
+                    f"them, {HOW_NAMED}"
+                )
             content = _read(path)
             if root is None:
                 self._verify(path, stem, content)
@@ -161,5 +165,5 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise UserError(
             f"{path} could not be read ({error.strerror}): mend it, or name another folder, "
-            "in training with data.root=FOLDER, of a finished run with --data-root FOLDER"
+            f"{HOW_NAMED}"
         ) from error

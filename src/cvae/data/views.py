@@ -52,6 +52,13 @@ def is_picture(view: View) -> bool:
     return view.condition(torch.zeros(1, *view.x_shape)) is not None
 
 
+def shows_x(view: View) -> bool:
+    """Whether x is a part of the picture that x and y make together."""
+    y = torch.zeros(1, *view.y_shape)
+    first, second = (view.picture(make(1, *view.x_shape), y) for make in (torch.zeros, torch.ones))
+    return not torch.equal(first, second)
+
+
 class Label:
     """x is the label as a one-hot vector, y is the whole image.
 

@@ -8,6 +8,7 @@ from cvae.data.annotated import AnnotatedData
 from cvae.data.base import InMemory
 from cvae.data.examples import Examples
 from cvae.data.module import ImageData
+from cvae.data.views import shows_x
 from cvae.evaluation.generation import Generation, sampled_pictures
 from cvae.evaluation.judge import judge_of, pictures
 from cvae.evaluation.references import against_references
@@ -57,8 +58,8 @@ def _(
     judge = judge_of(data.source.name, arrays)
     device = next(model.parameters()).device
     sampled = sampled_pictures(model, data.view, examples.x.to(device), seed)
-    real = pictures(arrays.test_images)
-    return {"judge": Generation(judge, sampled, real, examples.labels).numbers()}
+    real, shared = pictures(arrays.test_images), shows_x(data.view)
+    return {"judge": Generation(judge, sampled, real, examples.labels, shared).numbers()}
 
 
 @drawn.register

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cvae.data.source import NUM_CLASSES
 from cvae.data.views import View
 from cvae.evaluation.judge import Judge, frechet_distance
+from cvae.metrics import mean_and_error
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 
@@ -75,21 +76,20 @@ class Generation:
         sampled: pictures that the model drew, (N, 1, H, W).
         real: pictures of the data, (N, 1, H, W).
         labels: the class of both, (N,).
+        shared: whether each sampled picture holds a part of the real one in its place. Perfect
+            samples are then nearer to the real ones than other real pictures are.
     """
 
     judge: Judge
     sampled: Tensor
     real: Tensor
     labels: Tensor
+    shared: bool = False
 
     @cached_property
     def correct(self) -> Tensor:
         """Which of the sampled pictures the judge takes for what was asked for, (N,)."""
         return (self.judge.classify(self.sampled) == self.labels).double()
-
-    def accuracy_of(self, label: int) -> float:
-        """The share that is correct of one class."""
-        return self.correct[self.labels == label].mean().item()
 
     def diversity_of(self, label: int) -> tuple[float, float]:
         """Mean Euclidean distance between two pictures of a class: of sampled and of real ones."""
@@ -105,19 +105,31 @@ class Generation:
         return frechet_distance(self.judge, self.sampled, self.real)
 
     def numbers(self) -> dict[str, Any]:
-        """All of it, by name, with what the judge makes of real pictures."""
+        """All of it, by name, with what the judge makes of real pictures.
+
+        Where a part is shared, without `frechet_of_train`, which is no floor there.
+        """
         per_digit = {}
         for label in range(NUM_CLASSES):
             sampled, real = self.diversity_of(label)
             per_digit[label] = {
-                "accuracy": self.accuracy_of(label),
+                **_accuracy(self.correct[self.labels == label]),
                 "distance_sampled": sampled,
                 "distance_real": real,
             }
         return {
             "own_accuracy": self.judge.right.item(),
-            "accuracy": self.correct.mean().item(),
+            **_accuracy(self.correct),
             "per_digit": per_digit,
             "frechet": self.frechet(),
-            "frechet_of_train": self.judge.frechet_of_train.item(),
+            **self._floor(),
         }
+
+    def _floor(self) -> dict[str, float]:
+        return {} if self.shared else {"frechet_of_train": self.judge.frechet_of_train.item()}
+
+
+def _accuracy(correct: Tensor) -> dict[str, float]:
+    """The share p of N that are correct, with its standard error √(p(1 − p) / N)."""
+    share = mean_and_error(correct)
+    return {"accuracy": share["mean"], "accuracy_standard_error": share["standard_error"]}

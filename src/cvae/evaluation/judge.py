@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,41 @@ from cvae.noise import Stream, generator
 from cvae.runs import OUTPUTS
 
 log = logging.getLogger(__name__)
-EPOCHS, BATCH, RATE = 6, 100, 3e-3
 NUM_FEATURES = 64
 NO_JUDGE = "{} does not hold a judge: delete it to train a new one"
 PART = 500  # pictures at a time where nothing is learned
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a judge is trained.
+
+    Attributes:
+        epochs: over all training images.
+        batch: images of a step.
+        rate: the largest learning rate of the cycle.
+        weight_decay: of AdamW.
+        smoothing: of the labels.
+        grey: the share of the images that stay grey; the others are thresholded.
+        degrees: an image is turned by as many at most, either way.
+        shift: an image is moved by this part of its side at most, each way.
+        scale: the least and the largest that an image is scaled by.
+        seed: of the weights, the order, the moves and the thresholded ones.
+    """
+
+    epochs: int = 6
+    batch: int = 100
+    rate: float = 3e-3
+    weight_decay: float = 0.01
+    smoothing: float = 0.05
+    grey: float = 0.5
+    degrees: float = 10
+    shift: float = 0.08
+    scale: tuple[float, float] = (0.9, 1.1)
+    seed: int = 0
+
+
+RECIPE = Recipe()
 
 
 class Features(nn.Sequential):
@@ -39,7 +71,7 @@ class Judge(nn.Module):
         features: the layers before the last, to what the classes are told apart by, (B, 64).
         right: the share of the grey test images that it takes for what they are.
         frechet_of_train: between as many training images and the test images: what real pictures
-            come to.
+            come to that hold nothing of the ones they are compared with.
     """
 
     right: Tensor
@@ -110,9 +142,11 @@ def judge_of(name: str, arrays: Arrays, outputs: Path = OUTPUTS) -> Judge:
 
 
 def _ingredients(arrays: Arrays) -> dict[str, str]:
-    """What a judge is made from: with any other it would be another."""
-    recipe = f"{EPOCHS} epochs, batch {BATCH}, rate {RATE}"
-    return {"recipe": recipe, **{file: arrays.record[file] for file in SHAPES}}
+    """What a judge is made from: with any other it would be another.
+
+    Other layers need no place here: the weights in the file would not fit them.
+    """
+    return {"recipe": str(RECIPE), **{file: arrays.record[file] for file in SHAPES}}
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -129,23 +163,27 @@ def _judge_itself(judge: Judge, arrays: Arrays) -> None:
     judge.frechet_of_train.fill_(frechet_distance(judge, train[: len(test)], test))
 
 
-def _trained(arrays: Arrays, epochs: int = EPOCHS) -> Judge:
+def _trained(arrays: Arrays, recipe: Recipe = RECIPE) -> Judge:
     """A judge trained on grey and on thresholded images, each batch moved and turned a little.
 
     Both kinds, because the pictures of a model of 0/1 pixels lie between the two.
     """
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(recipe.seed)
         judge = Judge()
         images, labels = pictures(arrays.train_images), arrays.train_labels.long()
-        steps = epochs * (len(images) // BATCH)
-        optimizer = torch.optim.AdamW(judge.parameters(), lr=RATE, weight_decay=0.01, fused=True)
-        schedule = OneCycleLR(optimizer, max_lr=RATE, total_steps=steps)
-        move = RandomAffine(degrees=10, translate=(0.08, 0.08), scale=(0.9, 1.1))
-        for chosen in tqdm(_batches(len(images), epochs), total=steps, desc="judge", leave=False):
+        steps = recipe.epochs * (len(images) // recipe.batch)
+        optimizer = torch.optim.AdamW(
+            judge.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        schedule = OneCycleLR(optimizer, max_lr=recipe.rate, total_steps=steps)
+        move = RandomAffine(recipe.degrees, (recipe.shift, recipe.shift), recipe.scale)
+        order = _batches(len(images), recipe)
+        for chosen in tqdm(order, total=steps, desc="judge", leave=False):
             batch = images[chosen]
-            batch = torch.where(torch.rand(len(batch), 1, 1, 1) < 0.5, batch, (batch > 0.5).float())
-            loss = F.cross_entropy(judge(move(batch)), labels[chosen], label_smoothing=0.05)
+            grey = torch.rand(len(batch), 1, 1, 1) < recipe.grey
+            batch = move(torch.where(grey, batch, (batch > 0.5).float()))
+            loss = F.cross_entropy(judge(batch), labels[chosen], label_smoothing=recipe.smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -153,10 +191,11 @@ def _trained(arrays: Arrays, epochs: int = EPOCHS) -> Judge:
     return judge
 
 
-def _batches(size: int, epochs: int) -> Iterator[Tensor]:
-    draws = generator(Stream.ORDER, 0)
-    for _ in range(epochs):
-        yield from torch.randperm(size, generator=draws).split(BATCH)[: size // BATCH]
+def _batches(size: int, recipe: Recipe) -> Iterator[Tensor]:
+    draws = generator(Stream.ORDER, recipe.seed)
+    for _ in range(recipe.epochs):
+        order = torch.randperm(size, generator=draws)
+        yield from order.split(recipe.batch)[: size // recipe.batch]
 
 
 def _block(channels: int, wanted: int, kernel: int, stride: int) -> list[nn.Module]:

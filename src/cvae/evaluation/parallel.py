@@ -9,6 +9,11 @@ import torch
 Result = TypeVar("Result")
 
 
+def num_workers(device: torch.device) -> int:
+    """How many parts are worked on at a time: on a CPU one a thread."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
 def in_parallel(
     work: Callable[[int], Result], places: Iterable[int], device: torch.device
 ) -> Iterator[Result]:
@@ -18,7 +23,7 @@ def in_parallel(
     depends on how many threads there are.
     """
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads if device.type == "cpu" else 1)
+    pool = ThreadPoolExecutor(num_workers(device))
     torch.set_num_threads(1)
     try:
         yield from pool.map(work, places)

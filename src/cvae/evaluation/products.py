@@ -8,6 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from cvae.evaluation.parallel import in_parallel, num_workers
+
 PRODUCTS = (
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
@@ -51,9 +53,17 @@ class Products:
             self._repeat()
         self.flops: int = counter.get_total_flops()
 
-    @torch.no_grad()
     def rate(self, device: torch.device) -> float:
-        """Floating-point operations a second of the products alone, on this device, now."""
+        """Floating-point operations a second of the products alone, on this device, now.
+
+        Each worker of `in_parallel` repeats them for itself, as there each has parts of its own:
+        threads that share every product wait for each other, the more the busier the machine is.
+        """
+        workers = range(num_workers(device))
+        return sum(in_parallel(lambda worker: self._rate_of_one(device), workers, device))
+
+    @torch.no_grad()  # here, as each thread has a mode of its own
+    def _rate_of_one(self, device: torch.device) -> float:
         done, started = 0, now(device)
         while (seconds := now(device) - started) < SECONDS or not done:
             self._repeat()

@@ -20,7 +20,10 @@ OTHERS = {
     "with z from q(z|x,y)": "posterior",
     "samples of the references themselves": "oracle",
 }
-CONVERGED = 1.0  # nats between the estimates from K/10 and K samples
+# Nats between the estimates from K/10 and K samples. Where the bias falls as 1/K, that from K is
+# still too high by a ninth of them. With z from the prior, whose weights have heavier tails, the
+# bias falls more slowly and much more is left: 0.4 nats where the two were 1.0 apart.
+CONVERGED = 0.5
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -65,7 +68,7 @@ def _error(nll: Mapping[str, float]) -> str:
 
 
 def converged(nll: Mapping[str, float]) -> bool:
-    """Whether ten times the samples change an estimate of −log p(y|x) by a nat or less."""
+    """Whether ten times the samples change an estimate of −log p(y|x) by half a nat or less."""
     return nll["mean_of_repeats"] - nll["mean"] <= CONVERGED
 
 
@@ -165,11 +168,12 @@ def _judged(judge: Mapping[str, Any]) -> list[Row]:
         sum(numbers[name] for _, numbers in digits) / len(digits)
         for name in ("distance_sampled", "distance_real")
     )
+    floor = judge.get("frechet_of_train")  # absent where perfect samples would be below it
     return [
         (
             "samples taken for their class",
-            f"{judge['accuracy']:.2%}",
-            f"least {least['accuracy']:.2%} ({worst}); "
+            _share(judge["accuracy"], judge["accuracy_standard_error"]),
+            f"least {_share(least['accuracy'], least['accuracy_standard_error'])} ({worst}); "
             f"real test images {judge['own_accuracy']:.2%}",
         ),
         (
@@ -180,7 +184,7 @@ def _judged(judge: Mapping[str, Any]) -> list[Row]:
         (
             "Fréchet distance",
             f"{judge['frechet']:.3f}",
-            f"train against test {judge['frechet_of_train']:.3f}",
+            "" if floor is None else f"train against test {floor:.3f}",
         ),
     ]
 
