@@ -205,8 +205,8 @@ def test_real_images_of_the_digits_asked_for_are_right_and_of_others_by_chance(
     examples = data.examples("test")
     model = ConditionalVAE(nn.Identity(), StandardNormal(1), _TrainingImage(arrays), 1)
     order = torch.randperm(len(examples.x), generator=torch.Generator().manual_seed(0))
-    right = drawn(data, model, examples, "test", 0)["judge"]
-    wrong = drawn(data, model, examples._replace(x=examples.x[order]), "test", 0)["judge"]
+    right = drawn(data, model, examples, "test", 0, 16)["judge"]
+    wrong = drawn(data, model, examples._replace(x=examples.x[order]), "test", 0, 16)["judge"]
     assert right["accuracy"] > 0.9  # the judge itself is right on 0.987 of the test images
     assert min(of_one["accuracy"] for of_one in right["per_digit"].values()) > 0.9
     per_digit = zip(right["per_digit"].values(), examples.labels.bincount(), strict=True)
