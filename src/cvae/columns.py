@@ -39,11 +39,16 @@ def _mean(form: str, *keys: str, per: float = 1) -> Column:
     return lambda kept: format(over_seeds(kept, *keys)[0] / per, form)
 
 
-def _from_prior(kept: Sequence[Record]) -> str:
-    """The estimate from z of the prior, in brackets where it has not converged."""
-    mean = over_seeds(kept, *PRIOR, "mean")[0]
-    good = all(converged(one["evaluation"]["nll"]["prior"]) for one in kept)
-    return f"{mean:.2f}" if good else f"({mean:.2f})"
+def _if_converged(way: str, column: Column, otherwise: Column) -> Column:
+    """One column where an estimate has converged for all seeds, another where it has not."""
+    return lambda kept: (
+        column if all(converged(one["evaluation"]["nll"][way]) for one in kept) else otherwise
+    )(kept)
+
+
+def _bracketed(way: str, column: Column) -> Column:
+    """An estimate of −log p(y|x), in brackets where it has not converged."""
+    return _if_converged(way, column, lambda kept: f"({column(kept)})")
 
 
 def _below(baseline: Sequence[Record], kept: Sequence[Record]) -> str:
@@ -78,13 +83,15 @@ PRIOR = ("evaluation", "nll", "prior")
 REFERENCES = ("evaluation", "references")
 GED = ("ged2", "mean")
 COLUMNS: Mapping[str, Column] = {
-    "ours": _seeds(".2f", *NLL),
+    "ours": _bracketed("importance", _seeds(".2f", *NLL)),
     "K": _mean(".0f", "evaluation", "num_samples"),
     "± data": _mean(".2f", *ESTIMATE, "standard_error"),
-    "± Monte Carlo": _mean(".3f", *ESTIMATE, "monte_carlo_error"),
+    "± Monte Carlo": _if_converged(
+        "importance", _mean(".3f", *ESTIMATE, "monte_carlo_error"), lambda kept: "–"
+    ),
     "at K/10": _mean(".2f", *ESTIMATE, "mean_of_repeats"),
     "effective samples": _mean(".0f", *ESTIMATE, "effective_samples"),
-    "by prior sampling": _from_prior,
+    "by prior sampling": _bracketed("prior", _mean(".2f", *PRIOR, "mean")),
     "ELBO": _mean(".2f", "evaluation", "elbo", "mean"),
     "KL": _mean(".2f", "evaluation", "kl", "mean"),
     "right digit": _mean(".1%", "evaluation", "judge", "accuracy"),

@@ -87,7 +87,7 @@ class Comparison:
     def _group(self, folders: bool) -> list[Group]:
         """Put the runs together; folders set them apart only where their key was asked for."""
         groups: dict[tuple[str, ...], Group] = {}
-        for row in sorted(self.rows, key=lambda row: not row.finished):
+        for row in sorted(self.rows, key=lambda row: -len(row.metrics)):  # those that say most
             config = row.config if folders else portable(row.config)
             values = tuple(value_of(config, key) for key in self.keys)
             if row.finished:
@@ -119,8 +119,8 @@ def _configs(group: Group) -> list[Config]:
 
 
 def _order(metric: str) -> tuple[int, float]:
-    name, _, samples = metric.removesuffix(")").partition(" (K=")
-    return ORDER.index(name), float(samples or 0)
+    name, _, samples = metric.removesuffix(")").partition(" (")
+    return ORDER.index(name), float(samples.partition("=")[2] or 0)
 
 
 def _rank(value: str) -> tuple[bool, float, str]:

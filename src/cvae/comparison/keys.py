@@ -11,6 +11,7 @@ from cvae.errors import unknown
 
 SILENT = (  # what changes no number
     "name",
+    "checkpoint.every_minutes",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
 )
@@ -31,7 +32,10 @@ def portable(config: Config) -> dict[str, Any]:
 
 
 def repeatable(config: Config) -> dict[str, Any]:
-    """What says the numbers of a run: equal for two that differ in the machine or in luck alone."""
+    """A config without what changes no number, the seed kept: equal for a run and its repetition.
+
+    The folder of a first guess stays, as another one holds another network.
+    """
     copy = {name: dict(node) if isinstance(node, dict) else node for name, node in config.items()}
     for key in (*SILENT, "data.root"):
         group, _, name = key.rpartition(".")

@@ -21,7 +21,7 @@ FINAL = {  # columns, and their names in metrics.json
     "epochs": "epochs",
     "wall_seconds": "wall_seconds",
 }
-ORDER = (  # of the columns; the importance sampled `nll (K=…)` has its K in the name
+ORDER = (  # of the columns; `nll (K=…)` and what N samples give have these numbers in their names
     "elbo",
     "reconstruction",
     "kl",
@@ -37,13 +37,15 @@ ORDER = (  # of the columns; the importance sampled `nll (K=…)` has its K in t
 Place = Sequence[str]
 EVALUATED: Mapping[str, Place] = {  # columns, and where they are in evaluation.json
     "judge_accuracy": ("judge", "accuracy"),
-    "ged2": ("references", "ged2", "mean"),
-    "style_recall": ("references", "style_recall", "mean"),
     "evaluated": ("examples",),  # images
+}
+COUNTED: Mapping[str, tuple[Place, str, Place]] = {  # those whose name says of how many samples
+    "nll": (("nll", "importance", "mean"), "K", ("num_samples",)),
+    "ged2": (("references", "ged2", "mean"), "N", ("references", "num_samples")),
+    "style_recall": (("references", "style_recall", "mean"), "N", ("references", "num_samples")),
 }
 TEST_PIXELS = {"dynamic": "drawn", "static": "drawn"}  # one draw for both: only training differs
 TESTED: Place = ("test/examples",)
-NLL: Place = ("nll", "importance", "mean")
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,13 @@ def _evaluation(path: Path) -> dict[str, float | None]:
         return {}
     content = read_json(path)
     found = {name: _number(content, place, path) for name, place in EVALUATED.items()}
-    nll, samples = _number(content, NLL, path), _number(content, ("num_samples",), path)
-    if nll is not None and samples is None:
-        raise UserError(f"{path}: num_samples is missing")
-    return found if nll is None else {**found, f"nll (K={samples:.0f})": nll}
+    for name, (place, letter, size) in COUNTED.items():
+        value, samples = _number(content, place, path), _number(content, size, path)
+        if value is not None and samples is None:
+            raise UserError(f"{path}: {'/'.join(size)} is missing")
+        if value is not None:
+            found[f"{name} ({letter}={samples:.0f})"] = value
+    return found
 
 
 def _conditions(final: Mapping[str, Any]) -> dict[str, str]:

@@ -3,13 +3,14 @@
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
 
 from cvae.comparison.groups import WHY_NOT, Comparison, Group
 from cvae.comparison.keys import value_of
-from cvae.comparison.rows import ORDER
+from cvae.comparison.rows import ORDER, Row
 
 DECIMALS = {
     "active_units": 1,
@@ -57,18 +58,20 @@ def runs(comparison: Comparison, style: str) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """A line a run, those that are not finished or count for nothing too, all digits."""
+    """A line a run, those that are not finished or repeat another too, all digits."""
     keys = [key for key in comparison.keys if key != "seed"]
     file = io.StringIO(newline="")
     writer = csv.writer(file)
-    writer.writerow(["folder", "finished", *keys, "seed", *WHY_NOT, *comparison.metrics])
-    again = [row for group in comparison.groups for _, row in group.again]
-    for row in (*(row for group in comparison.groups for row in group.rows), *again):
+    writer.writerow(["folder", "finished", "repeats", *keys, "seed", *WHY_NOT, *comparison.metrics])
+    rows: list[tuple[Path | None, Row]]
+    rows = [(None, row) for group in comparison.groups for row in group.rows]
+    rows += [pair for group in comparison.groups for pair in group.again]
+    for first, row in rows:
         values = [value_of(row.config, key) for key in (*keys, "seed")]
         conditions = [row.conditions.get(name, "") for name in WHY_NOT]
         numbers = [row.metrics.get(name, "") for name in comparison.metrics]
         finished = "true" if row.finished else "false"
-        writer.writerow([row.folder, finished, *values, *conditions, *numbers])
+        writer.writerow([row.folder, finished, first, *values, *conditions, *numbers])
     return file.getvalue()
 
 
@@ -111,7 +114,8 @@ def values_of(group: Group, metric: str) -> list[float]:
 
 
 def _round(value: float | None, metric: str) -> str:
-    return "" if value is None else f"{value:.{DECIMALS.get(metric, 2)}f}"
+    name = metric.partition(" (")[0]
+    return "" if value is None else f"{value:.{DECIMALS.get(name, 2)}f}"
 
 
 def _render(headings: Sequence[str], lines: Sequence[Sequence[str]], style: str, words: int) -> str:

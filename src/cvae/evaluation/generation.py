@@ -107,10 +107,13 @@ class Generation:
     def numbers(self) -> dict[str, Any]:
         """All of it, by name, with what the judge makes of real pictures.
 
+        Digits of which there are not two images are left out: they have no distances.
         Where a part is shared, without `frechet_of_train`, which is no floor there.
         """
         per_digit = {}
         for label in range(NUM_CLASSES):
+            if (self.labels == label).sum() < 2:
+                continue
             sampled, real = self.diversity_of(label)
             per_digit[label] = {
                 **_accuracy(self.correct[self.labels == label]),
