@@ -2,8 +2,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ import cvae  # noqa: F401  before torchmetrics and lightning, which need its tor
 from ambiguous import SIDE, squares
 from cvae.config import plain
 from cvae.data.source import MNIST, Arrays
-from cvae.evaluation import judge
+from cvae.evaluation.judge import Judge
 from cvae.train import CONF
+from short_judge import short_judge_of
 from warm import Command, Warm
 
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
@@ -161,13 +160,13 @@ def arrays(mnist_root: str) -> Arrays:
 
 @pytest.fixture(scope="session")
 def judged(arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to start commands in: it keeps a judge that has seen a sixth of the images."""
+    """A folder to start commands in that ask for the short judge: it keeps one."""
     folder = tmp_path_factory.mktemp("judged")
-    some = arrays._replace(
-        train_images=arrays.train_images[:10_000], train_labels=arrays.train_labels[:10_000]
-    )
-    shorter = replace(judge.RECIPE, epochs=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "_trained", partial(judge._trained, recipe=shorter))
-        judge.judge_of("mnist", some, folder / "outputs")
+    short_judge_of("mnist", arrays, folder / "outputs")
     return folder
+
+
+@pytest.fixture
+def judge(judged: Path, arrays: Arrays) -> Judge:
+    """The short judge, read from its file."""
+    return short_judge_of("mnist", arrays, judged / "outputs")

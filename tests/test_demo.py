@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from short_judge import BEFORE
 from warm import Warm
 
 # in place of the training of the main job, minutes long
@@ -37,7 +38,7 @@ def test_the_page_is_of_the_latest_run_that_can_be_one(
         folder = tmp_path / "outputs" / name
         shutil.copytree(reference(*overrides), folder)
         os.utime(folder / "checkpoints" / "last.ckpt", (age, age))
-    command = warm.start("cvae.demo", cwd=tmp_path).wait()
+    command = warm.start("cvae.demo", before=BEFORE, cwd=tmp_path).wait()
     assert command.status == 0, command.output
     assert command.output.splitlines()[-1] == "open outputs/new/demo.html in a browser"
     assert "passed over outputs/newest: this model ignores the condition" in command.output

@@ -21,6 +21,7 @@ from cvae.evaluation.report import table
 from cvae.files import written
 from cvae.run import Run
 from folders import names
+from short_judge import BEFORE, short_judge_of
 from warm import Command, Warm
 
 Evaluate = Callable[..., Command]
@@ -29,7 +30,7 @@ Evaluate = Callable[..., Command]
 @pytest.fixture(scope="module")
 def evaluate(warm: Warm, judged: Path) -> Evaluate:
     def run(*arguments: str | Path) -> Command:
-        return warm.start("cvae.evaluate", *map(str, arguments), cwd=judged).wait()
+        return warm.start("cvae.evaluate", *map(str, arguments), before=BEFORE, cwd=judged).wait()
 
     return run
 
@@ -53,6 +54,7 @@ def evaluated(
     shutil.copytree(reference(), folder)
     command = evaluate(folder, "--num-samples", "20")
     assert command.status == 0, command.output
+    assert "training a judge" not in command.output
     return folder, command.output
 
 
@@ -168,6 +170,7 @@ def test_of_a_run_that_trains_meanwhile_nothing_is_written(
         return {}
 
     monkeypatch.chdir(judged)
+    monkeypatch.setattr(export_module, "judge_of", short_judge_of)
     for name in replaced:
         monkeypatch.setattr(module, name, made_while_it_trains)
     with pytest.raises(UserError, match="was trained on meanwhile: run this again when it has"):

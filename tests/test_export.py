@@ -10,6 +10,7 @@ import pytest
 
 from cvae.export import TOLERANCE
 from folders import names
+from short_judge import BEFORE
 from warm import Command, Warm
 
 Export = Callable[..., Command]
@@ -20,7 +21,7 @@ GRAPHS = {"model.onnx", "model.int8.onnx"}
 def export(warm: Warm, judged: Path) -> Export:
     def run(*arguments: str | Path, **options: str) -> Command:
         words = map(str, arguments)
-        return warm.start("cvae.export", *words, cwd=judged, **options).wait()
+        return warm.start("cvae.export", *words, before=BEFORE, cwd=judged, **options).wait()
 
     return run
 

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from browser import Page, opened
 from cvae.build import build
-from cvae.data.source import Arrays
 from cvae.evaluation.generation import Draw, Sampler
-from cvae.evaluation.judge import judge_of
+from cvae.evaluation.judge import Judge
 from cvae.exporting.digits import digit_model
 from cvae.exporting.facts import facts
 from cvae.exporting.page import FIRST_TEMPERATURE, page
@@ -146,12 +145,11 @@ def trained(begin: Callable[..., Command], tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.slow
 def test_of_two_hundred_digits_almost_all_are_what_was_typed(
-    trained: Path, judged: Path, arrays: Arrays, tmp_path: Path
+    trained: Path, judge: Judge, tmp_path: Path
 ) -> None:
     path = tmp_path / "demo.html"
     own, checkpoint = _page_of(trained, path)
     assert path.stat().st_size < 1_500_000
-    judge = judge_of("mnist", arrays, judged / "outputs")
     right = 0.0
     with opened(path, STILL) as reader:
         assert reader.first_paint() < SHARED * SECOND

@@ -2,6 +2,7 @@
 
 from threading import Barrier, local
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -122,12 +123,16 @@ def test_the_share_is_that_of_the_mean_of_the_rates_before_and_after_the_samplin
 ) -> None:
     done, estimate, rates = [], bounds_module.estimate, iter([1e9, 4e9])
 
+    held: list[ref[Products]] = []
+
     def measured(counted: Products, device: torch.device) -> float:
         done.append("rate")
+        held.append(ref(counted))
         return next(rates)
 
     def estimated(weigh: Any, *rest: Any) -> Any:
         done.append(weigh.__name__)
+        assert not any(products() for products in held)  # nor what they remember of a chunk
         return estimate(weigh, *rest)
 
     monkeypatch.setattr(Products, "rate", measured)

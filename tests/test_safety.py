@@ -24,6 +24,7 @@ from cvae.config import check_config
 from cvae.data.source import Arrays
 from cvae.errors import UserError
 from cvae.evaluation import judge
+from cvae.evaluation.judge_training import RECIPE
 from cvae.run import Run
 from cvae.runs import find
 from cvae.training.checks import check_trainer
@@ -487,7 +488,7 @@ def assert_not_opened(command: Command, path: Path) -> None:
 def test_nothing_in_a_judge_s_file_is_run(arrays: Arrays, tmp_path: Path) -> None:
     path, attack = tmp_path / "judges" / "mnist.ckpt", attack_on(tmp_path)
     path.parent.mkdir()
-    made_from = judge._ingredients(arrays)
+    made_from = judge._made_from(arrays, RECIPE)
     for content in (attack, {"state_dict": {"weight": attack}, "made_from": made_from}):
         torch.save(content, path)
         with pytest.raises(UserError, match=f"{path} does not hold a judge"):

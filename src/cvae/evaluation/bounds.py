@@ -29,20 +29,8 @@ def bounds(
     Raises:
         UserError: K cannot be divided.
     """
-
-    def estimated(name: str, weigh: Weigh) -> Evidence:
-        with tqdm(total=len(y) * num_samples, desc=name, unit="z", unit_scale=True) as bar:
-            return estimate(weigh, model, x, y, num_samples, seed, bar.update)
-
-    flops, products = _products(model, x, y, num_samples)
-    before = products.rate(x.device)
-    started = now(x.device)
-    importance = estimated("importance", from_posterior)
-    seconds = now(x.device) - started
-    # what a rate that changes can do in a time is its mean over the time: near to that of its ends
-    alone = (before + products.rate(x.device)) / 2
-    reached = flops * len(y) * num_samples / seconds
-    prior = estimated("prior", from_prior)
+    importance, speed = _timed(model, x, y, num_samples, seed)
+    prior = _estimated("prior", from_prior, model, x, y, num_samples, seed)
     reconstruction, kl = importance.reconstruction.cpu(), kl.double()
     return {
         "elbo": mean_and_error(reconstruction - kl),
@@ -50,21 +38,51 @@ def bounds(
         "kl": mean_and_error(kl),
         "reconstruction_from_prior": mean_and_error(prior.reconstruction),
         "nll": {"importance": importance.numbers(), "prior": prior.numbers()},
-        "speed": {
-            "seconds": seconds,
-            "gflops": reached / 1e9,
-            "gflops_of_products": alone / 1e9,
-            "share": reached / alone,
-        },
+        "speed": speed,
     }
 
 
-def _products(
-    model: ConditionalVAE, x: Tensor, y: Tensor, num_samples: int
-) -> tuple[float, Products]:
-    """The products' operations for each z, and the products of as many z as are decoded at once."""
+def _timed(
+    model: ConditionalVAE, x: Tensor, y: Tensor, num_samples: int, seed: int
+) -> tuple[Evidence, dict[str, float]]:
+    """The estimate with z from the posterior, and its speed beside that of its products alone."""
+    flops, before = _products(model, x, y, num_samples)
+    started = now(x.device)
+    importance = _estimated("importance", from_posterior, model, x, y, num_samples, seed)
+    seconds = now(x.device) - started
+    _, after = _products(model, x, y, num_samples)
+    # what a rate that changes can do in a time is its mean over the time: near to that of its ends
+    alone = (before + after) / 2
+    reached = flops * len(y) * num_samples / seconds
+    return importance, {
+        "seconds": seconds,
+        "gflops": reached / 1e9,
+        "gflops_of_products": alone / 1e9,
+        "share": reached / alone,
+    }
+
+
+def _estimated(
+    name: str,
+    weigh: Weigh,
+    model: ConditionalVAE,
+    x: Tensor,
+    y: Tensor,
+    num_samples: int,
+    seed: int,
+) -> Evidence:
+    """An estimate, with a bar of its progress."""
+    with tqdm(total=len(y) * num_samples, desc=name, unit="z", unit_scale=True) as bar:
+        return estimate(weigh, model, x, y, num_samples, seed, bar.update)
+
+
+def _products(model: ConditionalVAE, x: Tensor, y: Tensor, num_samples: int) -> tuple[float, float]:
+    """The products' operations for each z, and their rate with as many z as are decoded at once.
+
+    What the products hold, a whole chunk's activations, is freed before anything else is sampled.
+    """
     samples, most = shape_of_chunk(num_samples, y[0].numel())
     examples = min(most, len(x))
     noise = torch.randn(samples, examples, model.latent_dim, device=x.device)
     products = Products(lambda: from_posterior(model, x[:examples], y[:examples], noise))
-    return products.flops / (samples * examples), products
+    return products.flops / (samples * examples), products.rate(x.device)

@@ -1,61 +1,24 @@
 """A small classifier that says which digit a picture shows."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics.image.fid import FrechetInceptionDistance
-from torchvision.transforms import RandomAffine
-from tqdm import tqdm
 
 from cvae.checkpoint import read_checkpoint, write_checkpoint
 from cvae.data.source import NUM_CLASSES, SHAPES, Arrays
 from cvae.errors import UserError
-from cvae.noise import Stream, generator
+from cvae.evaluation.judge_training import RECIPE, Recipe, trained
 from cvae.runs import OUTPUTS
 
 log = logging.getLogger(__name__)
 NUM_FEATURES = 64
 NO_JUDGE = "{} does not hold a judge: delete it to train a new one"
 PART = 500  # pictures at a time where nothing is learned
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a judge is trained.
-
-    Attributes:
-        epochs: over all training images.
-        batch: images of a step.
-        rate: the largest learning rate of the cycle.
-        weight_decay: of AdamW.
-        smoothing: of the labels.
-        grey: the share of the images that stay grey; the others are thresholded.
-        degrees: an image is turned by as many at most, either way.
-        shift: an image is moved by this part of its side at most, each way.
-        scale: the least and the largest that an image is scaled by.
-        seed: of the weights, the order, the moves and the thresholded ones.
-    """
-
-    epochs: int = 6
-    batch: int = 100
-    rate: float = 3e-3
-    weight_decay: float = 0.01
-    smoothing: float = 0.05
-    grey: float = 0.5
-    degrees: float = 10
-    shift: float = 0.08
-    scale: tuple[float, float] = (0.9, 1.1)
-    seed: int = 0
-
-
-RECIPE = Recipe()
 
 
 class Features(nn.Sequential):
@@ -112,41 +75,48 @@ def pictures(images: Tensor) -> Tensor:
     return images.unsqueeze(1).float() / 255
 
 
-def judge_of(name: str, arrays: Arrays, outputs: Path = OUTPUTS) -> Judge:
+def judge_of(name: str, arrays: Arrays, outputs: Path = OUTPUTS, recipe: Recipe = RECIPE) -> Judge:
     """The judge of a data set, in evaluation mode.
 
-    Trained once, on the training images alone, and kept under `outputs/judges/NAME.ckpt`.
+    Trained once, on the training images alone, and kept under `outputs/judges/NAME.ckpt`; another
+    takes its place there when the data, the recipe or the layers are others.
 
     Args:
         name: of the data set.
         arrays: the data set.
         outputs: where it is kept.
+        recipe: of its training.
 
     Raises:
         UserError: the file there is not a judge's.
     """
     path = outputs / "judges" / f"{name}.ckpt"
-    kept, made_from = _read(path), _ingredients(arrays)
+    kept, made_from = _read(path), _made_from(arrays, recipe)
     if kept.get("made_from") != made_from:
         log.info("training a judge of %s, which is kept in %s", name, path)
-        judge = _trained(arrays).eval()
+        images, labels = pictures(arrays.train_images), arrays.train_labels.long()
+        judge = trained(Judge, images, labels, recipe).eval()
         _judge_itself(judge, arrays)
         write_checkpoint({"state_dict": judge.state_dict(), "made_from": made_from}, path)
-    else:
-        judge = Judge()
-        try:
-            judge.load_state_dict(kept["state_dict"])
-        except (KeyError, RuntimeError, TypeError) as error:
-            raise UserError(NO_JUDGE.format(path)) from error
+        return judge
+    judge = _untrained()
+    try:
+        judge.load_state_dict(kept["state_dict"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise UserError(NO_JUDGE.format(path)) from error
     return judge.eval()
 
 
-def _ingredients(arrays: Arrays) -> dict[str, str]:
-    """What a judge is made from: with any other it would be another.
+def _made_from(arrays: Arrays, recipe: Recipe) -> dict[str, str]:
+    """What a judge is made from: with any other it would be another."""
+    files = {file: arrays.record[file] for file in SHAPES}
+    return {"layers": str(_untrained()), "recipe": str(recipe), **files}
 
-    Other layers need no place here: the weights in the file would not fit them.
-    """
-    return {"recipe": str(RECIPE), **{file: arrays.record[file] for file in SHAPES}}
+
+def _untrained() -> Judge:
+    """A judge whose weights are of no use yet, for which nobody else's draws move."""
+    with torch.random.fork_rng():
+        return Judge()
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -161,41 +131,6 @@ def _judge_itself(judge: Judge, arrays: Arrays) -> None:
     train, test = pictures(arrays.train_images), pictures(arrays.test_images)
     judge.right.fill_(judge.accuracy(test, arrays.test_labels.long()))
     judge.frechet_of_train.fill_(frechet_distance(judge, train[: len(test)], test))
-
-
-def _trained(arrays: Arrays, recipe: Recipe = RECIPE) -> Judge:
-    """A judge trained on grey and on thresholded images, each batch moved and turned a little.
-
-    Both kinds, because the pictures of a model of 0/1 pixels lie between the two.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        judge = Judge()
-        images, labels = pictures(arrays.train_images), arrays.train_labels.long()
-        steps = recipe.epochs * (len(images) // recipe.batch)
-        optimizer = torch.optim.AdamW(
-            judge.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay, fused=True
-        )
-        schedule = OneCycleLR(optimizer, max_lr=recipe.rate, total_steps=steps)
-        move = RandomAffine(recipe.degrees, (recipe.shift, recipe.shift), recipe.scale)
-        order = _batches(len(images), recipe)
-        for chosen in tqdm(order, total=steps, desc="judge", leave=False):
-            batch = images[chosen]
-            grey = torch.rand(len(batch), 1, 1, 1) < recipe.grey
-            batch = move(torch.where(grey, batch, (batch > 0.5).float()))
-            loss = F.cross_entropy(judge(batch), labels[chosen], label_smoothing=recipe.smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return judge
-
-
-def _batches(size: int, recipe: Recipe) -> Iterator[Tensor]:
-    draws = generator(Stream.ORDER, recipe.seed)
-    for _ in range(recipe.epochs):
-        order = torch.randperm(size, generator=draws)
-        yield from order.split(recipe.batch)[: size // recipe.batch]
 
 
 def _block(channels: int, wanted: int, kernel: int, stride: int) -> list[nn.Module]:
