@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cvae.comparison.rows import which_data
+from cvae.data.record import which_data
 from cvae.errors import UserError
-from cvae.evaluation.report import SPREAD
+from cvae.evaluation.report_of_references import SPREAD
 from cvae.files import read_json
 from cvae.run import Run
 
