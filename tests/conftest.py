@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from ambiguous import SIDE, squares
 from cvae.config import plain
 from cvae.data.source import MNIST, Arrays
 from cvae.evaluation.judge import Judge
+from cvae.evaluation.report import table
+from cvae.run import Run
 from cvae.train import CONF
+from cvae.training.fit import fit
 from short_judge import short_judge_of
 from warm import Command, Warm
 
@@ -28,12 +32,23 @@ TINY = (
     "trainer.enable_progress_bar=false",
 )
 SHORT = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "network.hidden=[16]")
+FITTED = ("optimizer.lr=1e-2", "trainer.enable_progress_bar=false")  # to squares
+FEW = ("--num-samples", "10")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def last_of_each(words: Iterable[str]) -> list[str]:
     """Each key's last override."""
     return list({word.partition("=")[0]: word for word in words}.values())
+
+
+def trained(folder: Path, config: dict[str, Any]) -> Run:
+    """A run trained here, in this process."""
+    run = Run(folder, config)
+    run.begin()
+    torch.manual_seed(0)
+    fit(run)
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -150,6 +165,45 @@ def of_squares(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     data = ("data=references", f"data.root={folder}", f"data.view.shape=[1,{SIDE},{SIDE}]")
     network = ("network.channels=[8,8]", "network.hidden=[16]", "model.latent_dim=3")
     return "model=probabilistic_unet", *data, "data.batch_size=40", *network
+
+
+@pytest.fixture(scope="session")
+def squares_run(
+    compose: Callable[..., dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+    of_squares: tuple[str, ...],
+) -> Run:
+    """A model of the squares that has learnt both annotators."""
+    return trained(
+        tmp_path_factory.mktemp("run"), compose(*of_squares, *FITTED, "trainer.max_epochs=30")
+    )
+
+
+@pytest.fixture(scope="session")
+def without_z(
+    compose: Callable[..., dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+    of_squares: tuple[str, ...],
+    warm: Warm,
+) -> Run:
+    """A network of the squares with one answer, evaluated as well."""
+    words = [word for word in of_squares if not word.startswith("model")]
+    model = ("model=deterministic", "network=unet")
+    config = compose(*words, *model, *FITTED, "trainer.max_epochs=15")
+    run = trained(tmp_path_factory.mktemp("baseline"), config)
+    assert warm.start("cvae.evaluate", str(run.folder), *FEW).wait().status == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def evaluated(squares_run: Run, without_z: Run, warm: Warm) -> dict[str, Any]:
+    """What the evaluation of the model of the squares says, beside the network with one answer."""
+    baseline = ("--baseline", str(without_z.folder))
+    command = warm.start("cvae.evaluate", str(squares_run.folder), *FEW, *baseline).wait()
+    assert command.status == 0, command.output
+    results: dict[str, Any] = json.loads(squares_run.evaluation().read_text())
+    assert table(results) in command.output
+    return results
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import torch
 
 from cvae.command import run_command
 from cvae.errors import UserError
-from cvae.evaluation.baseline import Baseline, read_baseline
+from cvae.evaluation.baseline import Baseline, check_baseline, read_baseline
 from cvae.evaluation.bounds import bounds
 from cvae.evaluation.data import split_of
 from cvae.evaluation.drawn import drawn
@@ -21,11 +21,11 @@ from cvae.evaluation.evidence import check_num_samples
 from cvae.evaluation.references import NUM_SAMPLES, check_num_masks
 from cvae.evaluation.report import table
 from cvae.files import write_atomically
-from cvae.finished import arguments_over_runs, for_each_run, read, with_split
+from cvae.finished import arguments_over_runs, for_each_run, read, show, with_split
 from cvae.pictures import gallery
 from cvae.pictures.subject import Subject
 from cvae.run import Run
-from cvae.runs import find
+from cvae.runs import find, find_all
 
 PICTURED = ("posterior_and_prior", "kl", "aggregate")  # of all that cvae.visualize draws
 
@@ -115,23 +115,29 @@ def main() -> None:
         metavar="FOLDER",
         help="of data with several references: an evaluated run of model=deterministic on the same "
         "data, what one gets without z, to stand beside each number and to say how much of its gap "
-        "to the oracle in GED² is closed",
+        "to the oracle in GED² is closed; one of the FOLDERs is evaluated first",
     )
     parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:1")
     arguments = read(parser)
     device = _device(arguments.device)
     check_num_samples(arguments.num_samples)
     check_num_masks(arguments.masks)
-    baseline = None
-    if arguments.baseline:
-        baseline = read_baseline(find(arguments.baseline), arguments.split)
-    measured = (arguments.split, arguments.data_root, arguments.masks, baseline)
+    runs = find_all(arguments.folders)
+    baseline: Baseline | None = None
+    measured = (arguments.split, arguments.data_root, arguments.masks)
 
     def evaluated(run: Run) -> str:
-        results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured)
+        results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured, baseline)
         return f"{run.config['name']}: {table(results)}"
 
-    for_each_run(arguments.folders, "evaluating", evaluated)
+    if arguments.baseline:
+        without_z = find(arguments.baseline)
+        check_baseline(without_z)
+        others = [run for run in runs if not run.folder.samefile(without_z.folder)]
+        if others != runs:
+            show(without_z, "evaluating", evaluated)
+        runs, baseline = others, read_baseline(without_z, arguments.split)
+    for_each_run(runs, "evaluating", evaluated)
 
 
 def _name(device: torch.device) -> str:

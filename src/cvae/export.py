@@ -24,6 +24,7 @@ from cvae.files import write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read
 from cvae.run import Run
 from cvae.run_folder import FORMS, GRAPHS, PAGE
+from cvae.runs import find_all
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-5  # between a pixel of model.onnx and of PyTorch
@@ -127,7 +128,7 @@ def main() -> None:
         results = export(run, arguments.data_root)
         return f"{results['name']}: {table(results)}"
 
-    for_each_run(arguments.folders, "exporting", exported)
+    for_each_run(find_all(arguments.folders), "exporting", exported)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from cvae.allowed import allow
 from cvae.command import MISTAKES, log_mistake
 from cvae.run import Run
 from cvae.run_folder import SPLITS
-from cvae.runs import find_all
 
 log = logging.getLogger(__name__)
+Work = Callable[[Run], str]  # what is printed of a run
 
 
 def arguments_over_runs(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -81,22 +81,30 @@ def read(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return arguments
 
 
-def for_each_run(names: Sequence[str], doing: str, work: Callable[[Run], str]) -> None:
+def show(run: Run, doing: str, work: Work) -> None:
+    """Print what the work says of a run.
+
+    Args:
+        run: finished.
+        doing: what is done to it, for the log.
+        work: raises one of MISTAKES if it fails.
+    """
+    log.info("%s %s", doing, run.folder)
+    print(f"{work(run)}\nfolder: {run.folder}\n", flush=True)
+
+
+def for_each_run(runs: Sequence[Run], doing: str, work: Work) -> None:
     """Print what the work says of each run; end with status 1 if it failed for any of them.
 
     Args:
-        names: of folders, as the command line has them.
+        runs: finished, each of which the others can do without.
         doing: what is done to a run, for the log.
-        work: raises one of MISTAKES for a run that the others can do without.
-
-    Raises:
-        UserError: a name stands for no run.
+        work: raises one of MISTAKES if it fails.
     """
     failed = False
-    for run in find_all(names):
-        log.info("%s %s", doing, run.folder)
+    for run in runs:
         try:
-            print(f"{work(run)}\nfolder: {run.folder}\n", flush=True)
+            show(run, doing, work)
         except MISTAKES as error:
             log_mistake(error)
             failed = True

@@ -34,6 +34,7 @@ from cvae.pictures.board import show
 from cvae.pictures.gallery import PICTURES, drawn, left_out
 from cvae.pictures.subject import Subject
 from cvae.run import Run
+from cvae.runs import find_all
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def main() -> None:
         names = visualize(run, arguments.seed, arguments.split, arguments.data_root)
         return f"{run.config['name']}: {', '.join(names)}"
 
-    for_each_run(arguments.folders, "visualizing", visualized)
+    for_each_run(find_all(arguments.folders), "visualizing", visualized)
 
 
 if __name__ == "__main__":

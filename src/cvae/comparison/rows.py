@@ -1,6 +1,5 @@
 """A run as a row: its final numbers, and what they are numbers of."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvae.config import Config
+from cvae.data.record import which_data
 from cvae.errors import UserError
 from cvae.files import read_json
 from cvae.run import Run
@@ -125,16 +125,6 @@ def _conditions(final: Mapping[str, Any]) -> dict[str, str]:
     return {"density": str(final.get("density", "")), "data": which_data(final.get("data"))}
 
 
-def which_data(record: object) -> str:
-    """The name of data and a short hash of their files' hashes, wherever the files are."""
-    record = record if isinstance(record, Mapping) else {}
-    hashes = sorted(f"{name} {value}" for name, value in record.items() if _is_hash(value))
-    data = [str(record.get("name", ""))]
-    if hashes:
-        data.append(hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:8])
-    return " ".join(data)
-
-
 def _pixels(run: Run) -> str:
     """How many numbers of an image are modelled."""
     return str(math.prod(run.view.y_shape))
@@ -144,10 +134,6 @@ def _test_pixels(config: Config) -> str:
     """What made them 0 or 1; nothing where the data know no such key, such as masks."""
     binarize = str(config["data"].get("binarize", "none"))
     return TEST_PIXELS.get(binarize, binarize)
-
-
-def _is_hash(value: object) -> bool:
-    return str(value).startswith("sha256:")
 
 
 def _number(content: Any, place: Place, path: Path) -> float | None:

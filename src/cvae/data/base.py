@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cvae.data.batches import OrderedBatches, ShuffledBatches
 from cvae.data.examples import Batch, Examples
+from cvae.data.record import hashes
 from cvae.data.views import View
 from cvae.errors import UserError
 from cvae.memory import at_once
@@ -70,7 +71,7 @@ class InMemory(LightningDataModule, ABC):
     @property
     def hashes(self) -> dict[str, str]:
         """The hash of each file."""
-        return {name: text for name, text in self.record.items() if text.startswith("sha256:")}
+        return hashes(self.record)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint: the place in the epoch, and the hashes of the files."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cvae.comparison.rows import which_data
+from cvae.data.record import which_data
 from cvae.errors import UserError
-from cvae.evaluation.report import SPREAD
+from cvae.evaluation.report_of_references import SPREAD, rows_of_references
 from cvae.files import read_json
 from cvae.run import Run
 
@@ -54,33 +54,42 @@ class Baseline(NamedTuple):
         return {"baseline": self.numbers, "gap_closed": gap_closed(*ged2)}
 
 
+def check_baseline(run: Run) -> None:
+    """Refuse a run that cannot say what one gets without z, before anything is measured.
+
+    Raises:
+        UserError: it is not trained to its end, or has a z.
+    """
+    if not run.metrics.is_file():
+        raise UserError(f"--baseline {run.folder}: train it to its end")
+    if run.build_model().latent_dim:
+        raise UserError(f"--baseline {run.folder} has a z: name a run of model=deterministic")
+
+
 def read_baseline(run: Run, split: str) -> Baseline:
     """What the evaluation of a run without z says.
 
     Args:
-        run: trained to its end and evaluated.
+        run: evaluated, that `check_baseline` lets pass.
         split: test or val.
 
     Raises:
-        UserError: it is not, or has a z, or its data have no references.
+        UserError: it is not, or its data have no references, or a number that is shown is missing.
     """
+    check_baseline(run)
     path = run.evaluation(split)
-    if not (run.metrics.is_file() and path.is_file()):
-        raise UserError(
-            f"--baseline {run.folder}: train it to its end, then "
-            f"python -m cvae.evaluate it with --split {split}"
-        )
+    if not path.is_file():
+        raise UserError(f"--baseline {run.folder}: python -m cvae.evaluate it with --split {split}")
     found = read_json(path)
     if "references" not in found:
         raise UserError(f"--baseline {run.folder}: its data have no references to measure GED² by")
     try:
-        dimensions, record = found["latent"]["kl_per_dimension"], found["data"]
-        numbers = {name: found["references"][name] for name in KEPT}
-    except (KeyError, TypeError) as error:
+        references, data = found["references"], which_data(found["data"])
+        numbers = {name: references[name] for name in KEPT}
+        rows_of_references({**references, "baseline": numbers})  # all that will be shown is there
+    except (LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged or old: python -m cvae.evaluate it again") from error
-    if dimensions:
-        raise UserError(f"--baseline {run.folder} has a z: name a run of model=deterministic")
-    return Baseline(run.folder, which_data(record), {"name": run.config["name"], **numbers})
+    return Baseline(run.folder, data, {"name": run.config["name"], **numbers})
 
 
 def gap_closed(without: float, ours: float, best: float) -> float | None:

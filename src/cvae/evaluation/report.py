@@ -1,25 +1,12 @@
 """The table that an evaluation prints."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tabulate import tabulate
 
-Row = tuple[str, str, str]
-Show = Callable[[Mapping[str, Any]], str]  # one of the numbers against references
-SPREAD = (  # of samples against the references
-    ("GED²", "ged2", 4),
-    ("GED² with the diagonal", "ged2_with_diagonal", 4),
-    ("IoU, matched one to one", "hungarian_iou", 3),
-    ("styles found", "style_recall", 3),
-    ("Dice of the majorities", "majority_dice", 3),
-)
-WITHOUT_Z = {"without z": "baseline"}
-OTHERS = {
-    **WITHOUT_Z,
-    "with z from q(z|x,y)": "posterior",
-    "samples of the references themselves": "oracle",
-}
+from cvae.evaluation.report_of_references import Row, rows_of_references, share
+
 # Nats between the estimates from K/10 and K samples. Where the bias falls as 1/K, that from K is
 # still too high by a ninth of them. With z from the prior, whose weights have heavier tails, the
 # bias falls more slowly and much more is left: 0.4 nats where the two were 1.0 apart.
@@ -87,78 +74,8 @@ def _latents(results: Mapping[str, Any]) -> list[Row]:
 
 
 def _drawn(results: Mapping[str, Any]) -> list[Row]:
-    kinds = {"judge": _judged, "references": _against_references}
+    kinds = {"judge": _judged, "references": rows_of_references}
     return [row for kind, rows in kinds.items() if kind in results for row in rows(results[kind])]
-
-
-def _against_references(numbers: Mapping[str, Any]) -> list[Row]:
-    return [*_spread(numbers), *_gap(numbers), *_styles(numbers)]
-
-
-def _spread(numbers: Mapping[str, Any]) -> list[Row]:
-    samples = f"{numbers['num_samples']} samples"
-    shown = {f"{name}, {samples}": _mean_and_error(key, digits) for name, key, digits in SPREAD}
-    return [(name, show(numbers), _beside(numbers, show)) for name, show in shown.items()]
-
-
-def _gap(numbers: Mapping[str, Any]) -> list[Row]:
-    """A row where there is a baseline."""
-    if "gap_closed" not in numbers:
-        return []
-    closed = numbers["gap_closed"]
-    way = "of the gap from without z to samples of the references themselves"
-    return [("GED² gap closed", "–" if closed is None else f"{closed:.1%}", way)]
-
-
-def _styles(numbers: Mapping[str, Any]) -> list[Row]:
-    answers = zip(numbers["annotators"], numbers["styles"]["expected"], strict=True)
-    shown = [
-        (f"drawn like {name}", _observed(place), f"the annotator answers {expected:.2%}")
-        for place, (name, expected) in enumerate(answers)
-    ]
-    shown.append(("drawn like nobody", _nobody, f"IoU {numbers['style_iou']} or less"))
-    rows = [
-        (name, show(numbers), _listed(said, _beside(numbers, show, WITHOUT_Z)))
-        for name, show, said in shown
-    ]
-    return [
-        *rows,
-        ("largest error of a frequency", _worst(numbers), _beside(numbers, _worst)),
-    ]
-
-
-def _mean_and_error(key: str, digits: int) -> Show:
-    return lambda numbers: (
-        f"{numbers[key]['mean']:.{digits}f} ± {numbers[key]['standard_error']:.{digits}f}"
-    )
-
-
-def _observed(place: int) -> Show:
-    return lambda numbers: _share(
-        *(numbers["styles"][name][place] for name in ("observed", "observed_standard_error"))
-    )
-
-
-def _nobody(numbers: Mapping[str, Any]) -> str:
-    return _share(numbers["styles"]["none"], numbers["styles"]["none_standard_error"])
-
-
-def _worst(numbers: Mapping[str, Any]) -> str:
-    return f"{numbers['styles']['largest_error']:.3f}"
-
-
-def _beside(numbers: Mapping[str, Any], show: Show, others: Mapping[str, str] = OTHERS) -> str:
-    """What is shown of the others that there are."""
-    found = {said: numbers[whose] for said, whose in others.items() if whose in numbers}
-    return _listed(*(f"{said} {show(of)}" for said, of in found.items()))
-
-
-def _listed(*remarks: str) -> str:
-    return ", ".join(filter(None, remarks))
-
-
-def _share(mean: float, error: float) -> str:
-    return f"{mean:.2%} ± {error:.2%}"
 
 
 def _judged(judge: Mapping[str, Any]) -> list[Row]:
@@ -172,8 +89,8 @@ def _judged(judge: Mapping[str, Any]) -> list[Row]:
     return [
         (
             "samples taken for their class",
-            _share(judge["accuracy"], judge["accuracy_standard_error"]),
-            f"least {_share(least['accuracy'], least['accuracy_standard_error'])} ({worst}); "
+            share(judge["accuracy"], judge["accuracy_standard_error"]),
+            f"least {share(least['accuracy'], least['accuracy_standard_error'])} ({worst}); "
             f"real test images {judge['own_accuracy']:.2%}",
         ),
         (
