@@ -63,17 +63,17 @@ def mnist_root() -> str:
 
 
 @pytest.fixture(scope="session")
-def compose() -> Iterator[Callable[..., dict[str, Any]]]:
+def compose() -> Callable[..., dict[str, Any]]:
     """Composes conf/ with overrides into what a run's folder would hold."""
 
     def composed(*overrides: str) -> dict[str, Any]:
-        config = hydra.compose("train", overrides=["name=test", *overrides])
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):  # global: not kept open
+            config = hydra.compose("train", overrides=["name=test", *overrides])
         values = plain(config)
         values.pop("allow")  # as the command does
         return values
 
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        yield composed
+    return composed
 
 
 @pytest.fixture(scope="session")

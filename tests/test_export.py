@@ -19,9 +19,9 @@ GRAPHS = {"model.onnx", "model.int8.onnx"}
 
 @pytest.fixture(scope="module")
 def export(warm: Warm, judged: Path) -> Export:
-    def run(*arguments: str | Path, **options: str) -> Command:
-        words = map(str, arguments)
-        return warm.start("cvae.export", *words, before=BEFORE, cwd=judged, **options).wait()
+    def run(*arguments: str | Path, before: str = "") -> Command:
+        words, before = map(str, arguments), f"{BEFORE}\n{before}"
+        return warm.start("cvae.export", *words, before=before, cwd=judged).wait()
 
     return run
 
