@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Independent
 from torch.nn import functional as F
 
-from cvae.bernoulli import LARGEST_FACTOR, bernoulli_log_prob
+from cvae.bernoulli import BLOCK, LARGEST_FACTOR, bernoulli_log_prob
 
 # primes on both sides of the largest factor, and sizes that factors divide in several ways
 EVENTS = [(1,), (7,), (97,), (101,), (784,), (1, 28, 28), (2, 3, 4, 5)]
@@ -98,12 +98,13 @@ def test_a_good_reconstruction_loses_no_digits_to_its_sure_pixels(spread: float)
     )
 
 
-def test_one_y_serves_many_samples() -> None:
-    logits, y = 3 * torch.randn(2, 3, 6, 4, 5), pixels("binary", 6, 4, 5)
+@pytest.mark.parametrize("samples", [3, BLOCK // (6 * 4 * 5)])  # in one block, and in more
+def test_one_y_serves_many_samples(samples: int) -> None:
+    logits, y = 3 * torch.randn(2, samples, 6, 4, 5), pixels("binary", 6, 4, 5)
     actual = bernoulli_log_prob(logits, y, 2)
-    assert actual.shape == (2, 3, 6)
+    assert actual.shape == (2, samples, 6)
     single = torch.stack([bernoulli_log_prob(part, y, 2) for part in logits.flatten(0, 1)])
-    assert torch.equal(actual.flatten(0, 1), single)
+    assert_close(actual.flatten(0, 1), single, torch.float32)
     assert_close(actual, reference(logits, y, 2), torch.float32)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LARGEST_FACTOR = 100  # elements whose product of at least 2^-100 a float32 can still hold
+BLOCK = 2**18  # elements whose every step finds them in a core's own cache: a MiB
 
 
 class _LogProb(torch.autograd.Function):
@@ -14,23 +15,34 @@ class _LogProb(torch.autograd.Function):
 
     The first term is the log of a product of numbers in [½, 1], taken in factors that do not
     underflow: n / 98 logarithms instead of n. The gradient is y − σ(l).
+    On a CPU the many samples of an estimate are taken block by block, for its caches.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, y: Tensor) -> Tensor:
         ctx.save_for_backward(logits, y)
-        size = max(n for n in range(1, LARGEST_FACTOR + 1) if logits.shape[-1] % n == 0)
-        magnitude = logits.abs()
-        # one pass; for a y of 0 or 1 each difference is 0 or 2|l| exactly
-        lost = torch.addcmul(magnitude, y - 0.5, logits, value=-2).sum(-1)
-        factors = magnitude.sigmoid_().unflatten(-1, (-1, size)).prod(-1)
-        return factors.log().sum(-1) - lost / 2
+        centred = y - 0.5
+        if logits.dim() == y.dim() or logits.device.type != "cpu":
+            return _log_prob(logits, centred)
+        samples = max(1, BLOCK // max(1, y.numel()))
+        blocks = logits.flatten(0, -1 - y.dim()).split(samples)
+        return torch.cat([_log_prob(block, centred) for block in blocks]).reshape(logits.shape[:-1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         logits, y = ctx.saved_tensors
         return (y - logits.sigmoid()) * gradient.unsqueeze(-1), None
+
+
+def _log_prob(logits: Tensor, centred: Tensor) -> Tensor:
+    """The sums for l of (…, n) and y − ½."""
+    size = max(n for n in range(1, LARGEST_FACTOR + 1) if logits.shape[-1] % n == 0)
+    magnitude = logits.abs()
+    # one pass; for a y of 0 or 1 each difference is 0 or 2|l| exactly
+    lost = torch.addcmul(magnitude, centred, logits, value=-2).sum(-1)
+    factors = magnitude.sigmoid_().unflatten(-1, (-1, size)).prod(-1)
+    return factors.log().sum(-1) - lost / 2
 
 
 def bernoulli_log_prob(logits: Tensor, y: Tensor, event_ndim: int) -> Tensor:

@@ -1,7 +1,7 @@
 """−log p(y|x) by sampling: which z are drawn and weighed, and how many at once."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
@@ -14,7 +14,7 @@ from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 
 REPEATS = 10  # disjoint parts of the K samples
-ROWS = 2000  # z that are decoded at once: what bounds the memory, and a size that caches like
+ROWS = 2500  # z that are decoded at once: what bounds the memory, and a size that caches like
 
 Weigh = Callable[[ConditionalVAE, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -88,21 +88,16 @@ def _weigh_part(
     weigh: Weigh, model: ConditionalVAE, x: Tensor, y: Tensor, num_samples: int, draws: Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`log_means`, `log_squares` and `reconstruction` of an `Evidence`, for some examples."""
-    group = num_samples // REPEATS
-    repeats, squares = [], []
-    total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    rows = at_once(ROWS, y[0].numel())
-    for count in _together(group, len(x), rows):
-        log_sum = log_square = torch.full((count, len(x)), -math.inf, device=x.device).double()
-        for noise in _noise((count, group, len(x), model.latent_dim), rows, draws):
-            log_likelihood, log_weights = weigh(model, x, y, noise.flatten(0, 1))
-            log_weights = log_weights.double().unflatten(0, noise.shape[:2])
-            log_sum = log_sum.logaddexp(log_weights.logsumexp(1))
-            log_square = log_square.logaddexp((2 * log_weights).logsumexp(1))
-            total += log_likelihood.sum(0, dtype=torch.float64)
-        repeats.append(log_sum - math.log(group))
-        squares.append(log_square)
-    return torch.cat(repeats), torch.cat(squares), total / num_samples
+    most, _ = shape_of_chunk(num_samples, y[0].numel())
+    samples = []
+    for done in range(0, num_samples, most):
+        shape = min(most, num_samples - done), len(x), model.latent_dim
+        noise = torch.randn(shape, device=x.device, generator=draws)
+        samples.append(torch.stack(weigh(model, x, y, noise)))
+    log_likelihood, log_weights = torch.cat(samples, 1).double()
+    repeats = log_weights.unflatten(0, (REPEATS, -1))
+    log_means = repeats.logsumexp(1) - math.log(repeats.shape[1])
+    return log_means, (2 * repeats).logsumexp(1), log_likelihood.mean(0)
 
 
 def check_num_samples(num_samples: int) -> None:
@@ -122,18 +117,3 @@ def shape_of_chunk(num_samples: int, pixels: int) -> tuple[int, int]:
     """
     rows = at_once(ROWS, pixels)
     return min(num_samples, rows), max(1, rows // num_samples)
-
-
-def _together(group: int, examples: int, rows: int) -> list[int]:
-    """How many of the repeats are decoded at once, each of `group` samples, until all are."""
-    most = max(1, rows // (group * examples))
-    return [len(places) for places in torch.arange(REPEATS).split(most)]
-
-
-def _noise(shape: Sequence[int], rows: int, draws: Generator) -> Iterator[Tensor]:
-    """ε of a shape (r, K, B, d), as parts (r, k, B, d) with at most so many rows r·k·B at once."""
-    repeats, group, examples, latent_dim = shape
-    most = max(1, rows // (repeats * examples))
-    for done in range(0, group, most):
-        part = (repeats, min(most, group - done), examples, latent_dim)
-        yield torch.randn(part, device=draws.device, generator=draws)
