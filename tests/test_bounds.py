@@ -14,6 +14,7 @@ from cvae.model import ConditionalVAE
 from cvae.models import PriorFactory, conditional_vae, fixed_prior, learned_prior
 from cvae.networks import MLP
 from cvae.objectives import Iwae
+from gaussian_latents import gaussian_latents
 
 SIGMA = 0.5
 SCALE = math.sqrt(SIGMA**2 / (1 + SIGMA**2))  # of the posterior for p(z) = N(0, 1)
@@ -114,7 +115,7 @@ def test_weights_from_the_prior_vary_by_what_the_posterior_is_narrower() -> None
 
 def use(fixed: bool) -> Latents:
     """Three examples of one latent dimension."""
-    return Latents(
+    return gaussian_latents(
         posterior_mean=torch.tensor([[-1.0], [0.0], [2.0]]),
         posterior_scale=torch.tensor([[0.3], [0.5], [0.8]]),
         prior_mean=torch.zeros(3, 1) if fixed else torch.tensor([[0.0], [0.5], [1.0]]),
@@ -159,5 +160,5 @@ def test_a_unit_is_active_where_its_mean_varies_by_more_than_a_hundredth() -> No
     spread = torch.tensor([0.0, 0.099, 0.101, 3.0])
     means = torch.stack([1 - spread, 1 + spread])
     scales = torch.tensor([9.0, 9.0, 0.1, 0.1]).expand(2, 4)
-    some = Latents(means, scales, torch.zeros(2, 4), torch.ones(2, 4))
+    some = gaussian_latents(means, scales, torch.zeros(2, 4), torch.ones(2, 4))
     assert some.active.tolist() == [False, False, True, True]

@@ -31,6 +31,7 @@ MODELS = (
     ("cvae_fixed_prior", "learned"),
     ("cvae_learned_prior", "fixed"),
     ("cvae_learned_prior", "learned"),
+    ("cvae_learned_prior", "mixture"),
     ("gsnn", "learned"),
     ("gsnn", "fixed"),
     ("deterministic", "fixed"),

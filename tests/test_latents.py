@@ -7,8 +7,9 @@ from torch.distributions import Distribution, Independent, Laplace, Normal, kl_d
 from torch.profiler import ProfilerActivity, profile
 
 from cvae.errors import UserError
-from cvae.evaluation.latents import DRAWN, Latents, _log_mixture, latents
+from cvae.evaluation.latents import DRAWN, _log_mixture, latents
 from cvae.model import ConditionalVAE
+from gaussian_latents import gaussian_latents
 
 
 def _same(mean: Tensor, scale: Tensor, examples: int = 50) -> tuple[Tensor, Tensor]:
@@ -20,7 +21,7 @@ def test_a_learned_prior_that_agrees_with_the_posterior_leaves_no_kl_between_mix
     means = 5 * torch.randn(200, 4, generator=draws)
     scales = torch.rand(200, 4, generator=draws) + 0.1
     shuffled = torch.randperm(200, generator=draws)  # a mixture does not care which is whose
-    found, _ = Latents(means, scales, means[shuffled], scales[shuffled]).aggregate_kl()
+    found, _ = gaussian_latents(means, scales, means[shuffled], scales[shuffled]).aggregate_kl()
     assert found == pytest.approx(0, abs=1e-9)  # float64, the same densities
 
 
@@ -60,7 +61,7 @@ def test_many_narrow_posteriors_that_fill_the_prior_leave_no_kl() -> None:
     draws = torch.Generator().manual_seed(0)
     scales = torch.full((10_000, 15), 0.3)
     means = (1 - 0.3**2) ** 0.5 * torch.randn(10_000, 15, generator=draws)  # together N(0, I)
-    use = Latents(means, scales, torch.zeros_like(means), torch.ones_like(means))
+    use = gaussian_latents(means, scales, torch.zeros_like(means), torch.ones_like(means))
     assert use.kl_per_dimension.sum(1).mean() > 11  # mixtures in all dimensions would leave 2
     found, error = use.aggregate_kl()
     # in each dimension the N means that chance gave leave half of a χ², (√(2π / (1 − v)) / (2s√π)
@@ -72,7 +73,7 @@ def test_many_narrow_posteriors_that_fill_the_prior_leave_no_kl() -> None:
 def test_the_kl_is_of_each_example_and_dimension_and_can_be_taken_of_some() -> None:
     draws = torch.Generator().manual_seed(0)
     numbers = [torch.rand(7, 3, generator=draws) + 0.1 for _ in range(4)]
-    use = Latents(*numbers)
+    use = gaussian_latents(*numbers)
     exact = kl_divergence(Normal(numbers[0], numbers[1]), Normal(numbers[2], numbers[3]))
     torch.testing.assert_close(use.kl_per_dimension, exact)
     mask = torch.tensor([True, False] * 3 + [True])
@@ -81,7 +82,7 @@ def test_the_kl_is_of_each_example_and_dimension_and_can_be_taken_of_some() -> N
 
 def test_numbers_of_a_class_have_its_name() -> None:
     draws = torch.Generator().manual_seed(0)
-    use = Latents(*(torch.rand(7, 3, generator=draws) + 0.1 for _ in range(4)))
+    use = gaussian_latents(*(torch.rand(7, 3, generator=draws) + 0.1 for _ in range(4)))
     labels = torch.tensor([2, 0, 2, 2, 0, 0, 2])
     found = use.numbers(labels, ["thin", "nobody's", "thick"], seed=0)
     kl = use.kl_per_dimension.sum(1)

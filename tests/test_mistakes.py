@@ -173,7 +173,7 @@ TRAINER = [
     ),
 ]
 CONTRADICTIONS = [
-    ("model=vae prior=learned", "use model=cvae_learned_prior"),
+    ("model=vae prior=learned", "or model=cvae_learned_prior"),
     ("network=conv network.channels=[8,8,8]", "give fewer channels"),
     ("likelihood=gaussian likelihood.min_scale=2", "min_scale=2 has to be below max_scale=1.0"),
     ("trainer=ddp_cpu data.batch_size=65", "choose a multiple of 2"),

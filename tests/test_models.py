@@ -159,12 +159,12 @@ def test_the_stochastic_network_has_no_posterior_but_its_prior() -> None:
 
 
 def test_the_deterministic_network_refuses_a_prior_of_the_condition() -> None:
-    with pytest.raises(UserError, match="leave out prior=learned"):
+    with pytest.raises(UserError, match="use prior=fixed"):
         deterministic(X_SHAPE, Y_SHAPE, NETWORKS["mlp"], learned_prior, BernoulliHead())
 
 
 def test_vae_refuses_a_prior_of_the_condition_it_ignores() -> None:
-    with pytest.raises(UserError, match="leave out prior=learned, or use model=cvae_learned_prior"):
+    with pytest.raises(UserError, match="use prior=fixed, or model=cvae_learned_prior"):
         vae(X_SHAPE, Y_SHAPE, NETWORKS["mlp"], learned_prior, BernoulliHead(), D)
 
 

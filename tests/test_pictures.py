@@ -13,7 +13,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cvae.data.views import Label, Quadrants, Segmentation
 from cvae.densities import StandardNormal
-from cvae.evaluation.latents import Latents
 from cvae.model import ConditionalVAE
 from cvae.pictures.board import SPRITE, tiles
 from cvae.pictures.grid import Grid, reconstructions, samples, some_of_each
@@ -28,6 +27,7 @@ from cvae.pictures.paths import (
 from cvae.pictures.plane import Plane
 from cvae.pictures.plots import plot_posterior_means
 from cvae.pictures.style import draw, png
+from gaussian_latents import gaussian_latents
 
 VIEW, CLASSES = Label(), 10
 
@@ -149,7 +149,7 @@ def test_a_traversal_goes_through_the_quantiles_of_the_prior_and_changes_nothing
     means = torch.zeros(5, 12)
     means[:, order] = torch.arange(12, 0, -1.0)  # KL falls in this order
     ones = torch.ones_like(means)
-    grid = traversals(model, VIEW, Latents(means, ones, 0 * ones, ones), x, y)
+    grid = traversals(model, VIEW, gaussian_latents(means, ones, 0 * ones, ones), x, y)
     assert grid.images.shape == (DIMENSIONS, STEPS, 1, 28, 28)
     assert grid.rows[0] == "z[3], 72.00 nats"  # 12² / 2
     z, seen = read(grid.images)
@@ -269,7 +269,10 @@ def test_a_prior_has_contours_once_for_all_once_a_class_or_none() -> None:
     of_class = torch.randn(CLASSES, 3)[labels]
     for prior, panels, contours in ((0 * ones, 1, 2), (of_class, 1, 20), (means, 2, 0)):
         figure = plot_posterior_means(
-            Latents(means, ones, prior, ones), labels, "0123456789", torch.arange(len(labels))
+            gaussian_latents(means, ones, prior, ones),
+            labels,
+            "0123456789",
+            torch.arange(len(labels)),
         )
         assert len(figure.axes) == panels
         assert len(figure.axes[0].lines) == contours

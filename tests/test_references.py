@@ -22,7 +22,6 @@ from cvae.data.views import Segmentation
 from cvae.densities import StandardNormal
 from cvae.errors import UserError
 from cvae.evaluation.data import split_of
-from cvae.evaluation.latents import Latents
 from cvae.evaluation.references import (
     NUM_SAMPLES,
     _inputs_at_once,
@@ -45,6 +44,7 @@ from cvae.spread import energy_distance, majority_dice, matched_iou, oracle
 from cvae.styles import STYLE_IOU, shares, style_recall
 from cvae.training.fit import fit
 from cvae.wrappers import PriorAsPosterior
+from gaussian_latents import gaussian_latents
 from warm import Warm
 
 NAMES = ["annotator 1", "annotator 2"]
@@ -347,7 +347,7 @@ def test_a_point_has_the_colour_of_whose_mask_is_drawn_from_it() -> None:
     expected[7] = -1
     assert torch.equal(z, ε)
     assert torch.equal(style, expected)
-    figure = plot_styles(z, style, NAMES, Latents(ε, ε.exp(), 0 * ε, 0 * ε + 1))
+    figure = plot_styles(z, style, NAMES, gaussian_latents(ε, ε.exp(), 0 * ε, 0 * ε + 1))
     found = {str(dots.get_label()): dots.get_offsets() for dots in figure.axes[0].collections}
     for label, name in enumerate([*NAMES, "nobody"]):
         chosen = expected == (label if name in NAMES else -1)

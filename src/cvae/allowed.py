@@ -30,6 +30,7 @@ ALLOWED = frozenset(
         "cvae.models.fixed_prior",
         "cvae.models.gsnn",
         "cvae.models.learned_prior",
+        "cvae.models.mixture_prior",
         "cvae.models.vae",
         "cvae.networks.Conv",
         "cvae.networks.MLP",

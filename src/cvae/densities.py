@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
 from cvae.bernoulli import bernoulli_log_prob
 from cvae.continuous_bernoulli import ContinuousBernoulli
 from cvae.errors import UserError
+from cvae.mixtures import GaussianMixture
 from cvae.ranges import Positive
 
 MIN_SCALE, MAX_SCALE = math.exp(-7), math.exp(7)  # of a latent dimension
@@ -179,42 +180,23 @@ class StandardNormal(nn.Module):
         )
 
 
-def diagonal(density: Distribution) -> Normal:
-    """The Gaussians of z's dimensions, (B, d), of a density that is their product.
-
-    Samples, KL and page are computed from mean and standard deviation, which say all of no other.
-
-    Raises:
-        UserError: the density is another, as one of the user's own may be.
-    """
-    if isinstance(density, Independent) and isinstance(density.base_dist, Normal):
-        return density.base_dist
-    name = type(density).__name__
-    if isinstance(density, Independent):
-        name = f"{name}({type(density.base_dist).__name__})"
-    raise UserError(f"encoder and prior have to be Independent(Normal), and one is {name}")
-
-
-def reparameterize(density: Distribution, noise: Tensor) -> Tensor:
-    """z = mean + standard deviation · ε, for standard-normal ε of (…, B, d).
-
-    Source: Kingma and Welling 2014, arXiv:1312.6114, section 2.4.
+class MixtureDensity(nn.Module):
+    """p(z | given) = Σ_m π_m(given) N(z; μ_m(given), diag σ_m²(given)).
 
     Args:
-        density: a diagonal Gaussian, for which alone this holds.
-        noise: ε.
-
-    Raises:
-        UserError: the density is another.
+        network: from the given tensors to (…, M, 2d + 1): means, scales and the logit of π.
+        components: M.
+        latent_dim: d.
     """
-    gaussian = diagonal(density)
-    return gaussian.loc + gaussian.scale * noise
 
+    def __init__(self, network: nn.Module, components: int, latent_dim: int) -> None:
+        super().__init__()
+        self.network, self.head = network, GaussianHead()
+        self.sizes = [latent_dim, latent_dim, 1]
+        # components that begin in one place would all learn the same
+        self.centres = nn.Parameter(torch.randn(components, latent_dim))
 
-def kl_per_dimension(posterior: Distribution, prior: Distribution) -> Tensor:
-    """KL(q ‖ p) of each latent dimension in closed form: (B, d), nats, never negative.
-
-    Raises:
-        UserError: one of the two is not a diagonal Gaussian.
-    """
-    return kl_divergence(diagonal(posterior), diagonal(prior))
+    def forward(self, *given: Tensor) -> Distribution:
+        mean, scale, logit = self.network(*given).float().split(self.sizes, -1)
+        normal = self.head(self.centres + mean, scale)
+        return GaussianMixture(logit.squeeze(-1), normal)

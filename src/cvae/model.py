@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from cvae.densities import kl_per_dimension, reparameterize
+from cvae.latent import kl_per_dimension, reparameterize
 from cvae.wrappers import Unconditional, WithGuess
 
 
@@ -19,7 +19,8 @@ class Elbo:
         elbo: reconstruction − kl, always with β = 1, (B,).
         reconstruction: E_q[log p(y|x,z)], estimated by the mean over the samples, (B,).
         kl: KL(q(z|x,y) ‖ p(z|x)), (B,).
-        kl_per_dimension: KL(q(z_d|x,y) ‖ p(z_d|x)) in closed form, (B, d), never negative.
+        kl_per_dimension: KL(q(z_d|x,y) ‖ p(z_d|x)), (B, d), in closed form and never negative; with
+            a mixture for a prior estimated from z, dimension after dimension.
         log_likelihood: log p(y|x,z), (…, B).
         z: drawn from q(z|x,y), (…, B, d).
         posterior: q(z|x,y), a batch of B.
@@ -98,7 +99,7 @@ class ConditionalVAE(nn.Module):
         z = self._latent(posterior, noise)
         log_likelihood = self.decoder(x, z).log_prob(y)
         reconstruction = log_likelihood.reshape(-1, log_likelihood.shape[-1]).mean(0)
-        per_dimension = kl_per_dimension(posterior, prior)
+        per_dimension = kl_per_dimension(posterior, prior, z)
         kl = per_dimension.sum(-1)
         return Elbo(
             elbo=reconstruction - kl,

@@ -18,7 +18,13 @@ from typing import Protocol
 
 from torch import nn
 
-from cvae.densities import ConditionalDensity, GaussianHead, Head, StandardNormal
+from cvae.densities import (
+    ConditionalDensity,
+    GaussianHead,
+    Head,
+    MixtureDensity,
+    StandardNormal,
+)
 from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.networks import Networks, Shape
@@ -27,7 +33,7 @@ from cvae.wrappers import PriorAsPosterior, Unconditional, WithGuess, WithoutLat
 
 
 class PriorFactory(Protocol):
-    """Makes p(z|x), a diagonal Gaussian, from the shapes of what is given and the size of z."""
+    """Makes p(z|x) from the shapes of what is given and the size of z."""
 
     def __call__(self, given: list[Shape], latent_dim: int, networks: Networks) -> nn.Module: ...
 
@@ -40,6 +46,14 @@ def fixed_prior(given: list[Shape], latent_dim: int, networks: Networks) -> nn.M
 def learned_prior(given: list[Shape], latent_dim: int, networks: Networks) -> nn.Module:
     """p(z|x) = N(μ(x), diag σ²(x)), a network of the condition (Sohn et al. 2015, section 4)."""
     return _gaussian(given, latent_dim, networks)
+
+
+def mixture_prior(
+    given: list[Shape], latent_dim: int, networks: Networks, components: Size = 4
+) -> nn.Module:
+    """p(z|x) = Σ_m π_m(x) N(μ_m(x), diag σ_m²(x)), a network of the condition."""
+    network = networks.encoder(given, (components, 2 * latent_dim + 1))
+    return MixtureDensity(network, components, latent_dim)
 
 
 def conditional_vae(
@@ -134,8 +148,7 @@ def vae(
 def _not_learned(prior: nn.Module, reason: str) -> None:
     if not isinstance(prior, StandardNormal):
         raise UserError(
-            f"{reason}, so it has no p(z|x) to learn: leave out prior=learned, or use "
-            "model=cvae_learned_prior"
+            f"{reason}, so it has no p(z|x) to learn: use prior=fixed, or model=cvae_learned_prior"
         )
 
 

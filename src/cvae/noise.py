@@ -25,6 +25,7 @@ class Stream(IntEnum):
     FIXED_ANSWER = 11
     IMAGE_NOISE = 12
     REFERENCES = 13
+    LATENTS = 14
 
 
 def generator(

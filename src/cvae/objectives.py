@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from cvae.densities import reparameterize
+from cvae.latent import reparameterize
 from cvae.model import ConditionalVAE, Elbo
 from cvae.ranges import NonNegative, Size, Weight
 

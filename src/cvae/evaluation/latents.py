@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
 
-from cvae.densities import diagonal, kl_per_dimension
+from cvae.latent import component, diagonal, kl_per_dimension, reparameterize
 from cvae.memory import at_once
 from cvae.metrics import ACTIVE_UNIT, mean_and_error
 from cvae.model import ConditionalVAE
@@ -21,18 +20,24 @@ DRAWN = 1000  # z of a mixture that a KL between mixtures is estimated with
 
 @dataclass(frozen=True)
 class Latents:
-    """Means and scales of q(z|x,y) and of p(z|x) for N examples, (N, d) each."""
+    """What q(z|x,y) and p(z|x) are for N examples, (N, d) each.
+
+    Where p(z|x) is a mixture it is seen as one of its components, drawn by their weights for each
+    example: what is computed over all examples is right on average.
+
+    Attributes:
+        posterior_mean: of q(z|x,y).
+        posterior_scale: of q(z|x,y).
+        prior_mean: of p(z|x).
+        prior_scale: of p(z|x).
+        kl_per_dimension: KL(q(z_d|x,y) ‖ p(z_d|x)), nats: `cvae.latent.kl_per_dimension`.
+    """
 
     posterior_mean: Tensor
     posterior_scale: Tensor
     prior_mean: Tensor
     prior_scale: Tensor
-
-    @property
-    def kl_per_dimension(self) -> Tensor:
-        """KL(q(z_d|x,y) ‖ p(z_d|x)) in closed form, (N, d), nats."""
-        posterior = _gaussian(self.posterior_mean, self.posterior_scale)
-        return kl_per_dimension(posterior, _gaussian(self.prior_mean, self.prior_scale))
+    kl_per_dimension: Tensor
 
     @property
     def active(self) -> Tensor:
@@ -92,32 +97,34 @@ class Latents:
 
     def of(self, chosen: Tensor) -> "Latents":
         """Those of some examples, chosen by a mask (N,)."""
-        return Latents(*(number[chosen] for number in self._parameters()))
+        numbers = (*self._parameters(), self.kl_per_dimension)
+        return Latents(*(number[chosen] for number in numbers))
 
 
 @torch.inference_mode()
-def latents(model: ConditionalVAE, x: Tensor, y: Tensor) -> Latents:
+def latents(model: ConditionalVAE, x: Tensor, y: Tensor, seed: int = 0) -> Latents:
     """Posterior and prior of each example, on the CPU.
 
     Args:
         model: the composition, on the device of x and y.
         x: the condition, (N, …).
         y: what is modelled, (N, …).
+        seed: of the draws that a mixture needs.
 
     Raises:
-        UserError: one of the two is not a diagonal Gaussian.
+        UserError: q(z|x,y) is not a diagonal Gaussian, or p(z|x) neither that nor a mixture.
     """
     parts = []
     size = at_once(BATCH, y[0].numel())
-    for some_x, some_y in zip(x.split(size), y.split(size), strict=True):
-        posterior, prior = diagonal(model.encoder(some_x, some_y)), diagonal(model.prior(some_x))
-        numbers = (posterior.mean, posterior.stddev, prior.mean, prior.stddev)
-        parts.append([number.cpu() for number in numbers])
+    for place, (some_x, some_y) in enumerate(zip(x.split(size), y.split(size), strict=True)):
+        draws = generator(Stream.LATENTS, seed, place, device=x.device)
+        q, p = model.encoder(some_x, some_y), model.prior(some_x)
+        noise = torch.randn(q.batch_shape + q.event_shape, device=x.device, generator=draws)
+        kl = kl_per_dimension(q, p, reparameterize(q, noise))
+        seen = (diagonal(component(density, draws)) for density in (q, p))
+        numbers = (number for normal in seen for number in (normal.mean, normal.stddev))
+        parts.append([number.cpu() for number in (*numbers, kl)])
     return Latents(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-
-def _gaussian(mean: Tensor, scale: Tensor) -> Distribution:
-    return Independent(Normal(mean, scale), 1)
 
 
 def _log_mixture(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cvae.densities import reparameterize
 from cvae.errors import UserError
+from cvae.latent import reparameterize
 from cvae.memory import at_once
 from cvae.metrics import Moments
 from cvae.model import ConditionalVAE

@@ -17,10 +17,10 @@ from cvae.densities import (
     ConditionalDensity,
     ContinuousBernoulliHead,
     GaussianHead,
-    diagonal,
 )
 from cvae.errors import UserError
 from cvae.exporting.quantization import Quantized
+from cvae.latent import diagonal
 from cvae.model import ConditionalVAE
 from cvae.networks.family import Tanh
 from cvae.networks.mlp import Dense

@@ -6,9 +6,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cvae.densities import reparameterize
 from cvae.evaluation.latents import Latents
 from cvae.evaluation.references import BATCH, masks_of
+from cvae.latent import reparameterize
 from cvae.memory import at_once
 from cvae.model import ConditionalVAE
 from cvae.pictures.plane import Plane

@@ -8,6 +8,7 @@ from torch.distributions import Normal
 
 from cvae.data.views import View
 from cvae.evaluation.latents import Latents
+from cvae.latent import reparameterize
 from cvae.model import ConditionalVAE
 from cvae.pictures.grid import Grid, decoded
 
@@ -21,8 +22,9 @@ NORMAL = Normal(0.0, 1.0)
 def traversals(model: ConditionalVAE, view: View, latents: Latents, x: Tensor, y: Tensor) -> Grid:
     """One dimension of z a row, at quantiles of the prior; all else of z as q(z|x,y) has it.
 
-    z_d = μ_d(x) + s σ_d(x) with μ, σ of p(z|x), for s half apart, named by its level Φ(s). The
-    dimensions are those with the largest KL over the data, the largest first.
+    z_d = μ_d(x) + s σ_d(x) with μ, σ of p(z|x), for s half apart, named by its level Φ(s); of a
+    mixture the quantile Φ(s) where those of the dimensions before are medians. The dimensions are
+    those with the largest KL over the data, the largest first.
 
     Args:
         model: the composition.
@@ -36,8 +38,9 @@ def traversals(model: ConditionalVAE, view: View, latents: Latents, x: Tensor, y
     prior, deviations = model.prior(x), torch.linspace(-2.5, 2.5, STEPS)
     z = model.encoder(x, y).mean.repeat(len(dimensions), STEPS, 1, 1)
     for row, dimension in enumerate(dimensions):
-        mean, scale = prior.mean[0, dimension], prior.stddev[0, dimension]
-        z[row, :, 0, dimension] = mean + scale * deviations
+        noise = torch.zeros(STEPS, 1, model.latent_dim, device=z.device)
+        noise[..., dimension] = deviations.unsqueeze(1)
+        z[row, :, 0, dimension] = reparameterize(prior, noise)[:, 0, dimension]
     levels = NORMAL.cdf(deviations).tolist()
     return Grid(
         decoded(model, view, x, z).squeeze(2),

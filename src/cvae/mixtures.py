@@ -1,0 +1,77 @@
+"""Mixtures of Gaussians: what z is like where an x has several kinds of answer."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+HALVINGS = 50  # of an interval that holds a quantile: 2⁻⁵⁰ of its length, a float64's last digits
+
+
+class GaussianMixture(MixtureSameFamily):
+    """Σ_m π_m N(z; μ_m, diag σ_m²) over z of (B, d).
+
+    Args:
+        logits: of π, (B, M).
+        normal: the components' dimensions, (B, M, d).
+    """
+
+    def __init__(self, logits: Tensor, normal: Normal) -> None:
+        self.normal = normal
+        super().__init__(
+            Categorical(logits=logits, validate_args=False),
+            Independent(normal, 1, validate_args=False),
+            validate_args=False,
+        )
+
+    @property
+    def log_weights(self) -> Tensor:
+        """log π, (B, M)."""
+        logits: Tensor = self.mixture_distribution.logits
+        return logits
+
+    def log_prob_per_dimension(self, z: Tensor) -> Tensor:
+        """log p(z_d | z_<d), (…, B, d), nats: by the chain rule they add up to log p(z).
+
+        Args:
+            z: (…, B, d).
+        """
+        per_component = self.normal.log_prob(z.unsqueeze(-2)).cumsum(-1)
+        joint = (self.log_weights.unsqueeze(-1) + per_component).logsumexp(-2)  # log p(z_≤d)
+        return joint.diff(dim=-1, prepend=torch.zeros_like(joint[..., :1]))
+
+    def transport(self, noise: Tensor) -> Tensor:
+        """z with P(z_d ≤ that of z | z_<d) = Φ(ε_d) in each dimension: distributed as the mixture.
+
+        So a mixture, too, is a function of noise alone, continuous in it; with one component it is
+        μ + σε. Gradients pass as they do through that (Figurnov et al. 2018, arXiv:1805.08498).
+        Source: Rosenblatt 1952, Annals of Mathematical Statistics 23, 470.
+
+        Args:
+            noise: standard-normal ε, (…, B, d).
+        """
+        loc, scale, ε = (t.double() for t in (self.normal.loc, self.normal.scale, noise))
+        log_weights, z = self.log_weights.double(), []
+        for d, ε_d in enumerate(ε.unbind(-1)):
+            normal = Normal(loc[..., d], scale[..., d], validate_args=False)
+            z.append(_quantile(log_weights.softmax(-1), normal, ε_d))
+            log_weights = log_weights + normal.log_prob(z[-1].unsqueeze(-1))
+        return torch.stack(z, -1).to(noise.dtype)
+
+
+def _quantile(weights: Tensor, normal: Normal, ε: Tensor) -> Tensor:
+    """z of (…, B) with Σ_m w_m Φ((z − μ_m)/σ_m) = Φ(ε), for M components in the last dimension."""
+    target = 0.5 * torch.erfc(-ε / math.sqrt(2))
+    with torch.no_grad():
+        of_each = normal.loc + normal.scale * ε.unsqueeze(-1)  # that of all is between them
+        low, high = of_each.amin(-1), of_each.amax(-1)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            below = (weights * normal.cdf(middle.unsqueeze(-1))).sum(-1) < target
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        z = (low + high) / 2
+        density = (weights * normal.log_prob(z.unsqueeze(-1)).exp()).sum(-1)
+    # a step of Newton's method that changes no value, and has the derivatives of the solution
+    left = (weights * normal.cdf(z.unsqueeze(-1))).sum(-1) - target
+    return z - (left - left.detach()) / density.clamp(min=torch.finfo(density.dtype).tiny)
