@@ -108,6 +108,13 @@ def test_one_y_serves_many_samples(samples: int) -> None:
     assert_close(actual, reference(logits, y, 2), torch.float32)
 
 
+@pytest.mark.parametrize("shape", [(4, 7), (3, 1, 7), (1, 4, 7)], ids=str)
+@pytest.mark.parametrize("of_y", [(4, 7), (3, 4, 7), (1, 1, 7)], ids=str)
+def test_the_shapes_broadcast(shape: tuple[int, ...], of_y: tuple[int, ...]) -> None:
+    logits, y = 3 * torch.randn(shape), pixels("binary", *of_y)
+    assert_close(bernoulli_log_prob(logits, y, 1), reference(logits, y, 1), torch.float32)
+
+
 @every_event
 @pytest.mark.parametrize("kind", ["binary", "grey"])
 @pytest.mark.parametrize("leading", [(), (3,)], ids=str)

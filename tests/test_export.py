@@ -31,6 +31,14 @@ def _results(folder: Path) -> dict[str, Any]:
     return results
 
 
+def test_a_mixture_is_no_graph(export: Export, reference: Callable[..., Path]) -> None:
+    folder = reference("prior=mixture")
+    done = export(folder)
+    assert done.status == 1
+    assert f"{folder} has prior=mixture" in done.error
+    assert not GRAPHS & names(folder)
+
+
 def test_a_run_of_digits_has_graphs_and_a_page(
     export: Export, reference: Callable[..., Path], resume: Callable[..., Command], tmp_path: Path
 ) -> None:

@@ -1,18 +1,22 @@
 """A mixture of Gaussians against quadrature, brute force and one Gaussian."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from cvae.densities import ConditionalDensity, GaussianHead, MixtureDensity
-from cvae.latent import component, diagonal, kl_per_dimension, reparameterize
+from cvae.densities import GaussianHead, MixtureDensity
+from cvae.errors import UserError
+from cvae.evaluation.latents import KL_DRAWS, Latents, latents
+from cvae.latent import components, kl_per_dimension, nearest, reparameterize
 from cvae.mixtures import GaussianMixture
 from cvae.model import ConditionalVAE
-from cvae.models import conditional_vae, learned_prior, mixture_prior
+from cvae.models import conditional_vae, gsnn, mixture_prior
 from cvae.networks import MLP
+from cvae.objectives import BetaElbo, Hybrid
 
 B, M, D = 3, 4, 2
 
@@ -71,12 +75,15 @@ def test_draws_have_the_mixtures_mean_and_variance() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("spread", [1.0, 8.0], ids=["usual", "far out"])
+@pytest.mark.parametrize("spread", [1.0, 12.0], ids=["usual", "far out"])
 def test_with_one_component_it_is_mean_and_scale(spread: float, dtype: torch.dtype) -> None:
     loc, scale = normal_noise(2, B, 1, D, dtype=dtype)
     normal = Normal(loc, scale.abs() + 0.1)
     noise = spread * normal_noise(50, B, D, dtype=dtype).clamp(-1, 1)
-    z = GaussianMixture(torch.zeros(B, 1, dtype=dtype), normal).transport(noise)
+    # the second weighs nothing, but the search begins between the two
+    away = Normal(*(torch.cat([t, t + 9.0], 1) for t in (normal.loc, normal.scale)))
+    nothing = torch.tensor([0.0, -1e9], dtype=dtype).expand(B, 2)
+    z = GaussianMixture(nothing, away).transport(noise)
     torch.testing.assert_close(z, normal.loc.squeeze(1) + normal.scale.squeeze(1) * noise)
 
 
@@ -119,20 +126,24 @@ def test_kl_of_equal_components_is_the_gaussians() -> None:
     assert ((found - kl_per_dimension(q, p, z)).abs() < 5 * error).all()
 
 
-def test_components_are_drawn_as_often_as_they_weigh() -> None:
-    one = random_mixture()
-    many = GaussianMixture(
-        one.log_weights[:1].expand(10_000, M),
-        Normal(one.normal.loc[:1].expand(10_000, M, D), one.normal.scale[:1].expand(10_000, M, D)),
-    )
-    drawn = diagonal(component(many, torch.Generator().manual_seed(0)))
-    for place, weight in enumerate(one.log_weights[0].exp().tolist()):
-        found = (drawn.loc == one.normal.loc[0, place]).all(-1)
-        error = math.sqrt(weight * (1 - weight) / 10_000)
-        assert float(found.double().mean()) == pytest.approx(weight, abs=5 * error)
-        assert torch.equal(
-            drawn.scale[found], one.normal.scale[0, place].expand_as(drawn.scale[found])
-        )
+def test_the_nearest_component_is_the_likeliest() -> None:
+    mixture = random_mixture()
+    for place in range(M):  # the mean of each narrow component is likeliest of it
+        narrow = GaussianMixture(mixture.log_weights, Normal(mixture.normal.loc, 0.01))
+        found = nearest(narrow, mixture.normal.loc[:, place])
+        assert torch.equal(found.loc, mixture.normal.loc[:, place])
+    gaussians = gaussian(2)
+    assert nearest(gaussians, gaussians.mean) is gaussians.base_dist
+
+
+def test_the_components_of_a_gaussian_are_its_own() -> None:
+    density = gaussian(2)
+    mean, scale, log_weight = components(density)
+    alone = GaussianMixture(log_weight, Normal(mean, scale))
+    z = 3 * normal_noise(5, B, D)
+    torch.testing.assert_close(alone.log_prob(z), density.log_prob(z))
+    mixture = random_mixture()
+    torch.testing.assert_close(components(mixture)[2].exp().sum(1), torch.ones(B).double())
 
 
 def test_components_begin_apart_and_depend_on_x() -> None:
@@ -163,9 +174,54 @@ def test_the_bound_with_a_mixture_has_its_density_in_it() -> None:
     assert all(float(p.grad.abs().sum()) > 0 for p in model.prior.parameters())
 
 
-def test_a_mixture_is_the_learned_prior_with_more_components() -> None:
-    assert isinstance(small(learned_prior).prior, ConditionalDensity)
+def test_with_one_component_it_is_the_learned_prior() -> None:
+    model = small(partial(mixture_prior, components=1))
     x, noise = torch.randn(B, 5), torch.randn(9, B, D)
-    drawn = small(mixture_prior).sample(x, noise)
-    assert drawn.mean.shape == (9, B, 6)
-    assert drawn.mean.isfinite().all()
+    density = model.prior(x)
+    mean, scale, _ = components(density)
+    own = Independent(Normal(mean[:, 0], scale[:, 0]), 1)
+    torch.testing.assert_close(reparameterize(density, noise), reparameterize(own, noise))
+    torch.testing.assert_close(density.log_prob(noise), own.log_prob(noise))
+
+
+def test_what_learns_through_z_of_the_prior_refuses_a_mixture() -> None:
+    with pytest.raises(UserError, match="model=gsnn learns through z of its prior"):
+        gsnn((5,), (6,), MLP([8], "relu"), mixture_prior, GaussianHead(), D)
+    model, data = small(mixture_prior), (torch.randn(B, 5), torch.randn(B, 6))
+    with pytest.raises(UserError, match="one is GaussianMixture"):
+        Hybrid()(model, *data, torch.randn(2, B, D), 0.0)
+    with pytest.raises(UserError, match=r"objective\.free_bits is for a KL in closed form"):
+        BetaElbo(free_bits=0.1)(model, *data, torch.randn(1, B, D), 0.0)
+    BetaElbo()(model, *data, torch.randn(1, B, D), 0.0)
+
+
+def test_latents_have_all_components_and_the_mean_kl_of_many_draws() -> None:
+    model = small(mixture_prior)
+    x, y = torch.randn(50, 5), torch.randn(50, 6)
+    use = latents(model, x, y)
+    q, p = model.encoder(x, y), model.prior(x)
+    z = reparameterize(q, torch.randn(2000, 50, D))
+    ratio = (q.log_prob(z) - p.log_prob(z)).detach()
+    error = ratio.std(0) / math.sqrt(KL_DRAWS)
+    assert ((use.kl_per_dimension.sum(1) - ratio.mean(0)).abs() < 5 * error).all()
+    assert use.prior_mean.shape == (50, M, D)
+    torch.testing.assert_close(use.prior_log_weight, p.log_weights.detach())
+    assert not torch.equal(use.kl_per_dimension, latents(model, x, y, seed=1).kl_per_dimension)
+    assert use.arrays()["prior_scale"].shape == (50, M, D)
+    assert "prior_log_weight" in use.arrays()
+
+
+def test_the_aggregate_prior_holds_each_component_by_its_weight() -> None:
+    """Two examples whose posteriors are together their priors' light and heavy components."""
+    means = torch.tensor([-3.0, 3.0])
+    weights = torch.tensor([0.1, 0.9]).log()
+    count = 1000
+    light = torch.arange(count) < count // 10
+    posterior_mean = torch.where(light, means[0], means[1]).unsqueeze(1)
+    prior = means.expand(count, 2).unsqueeze(-1), torch.ones(count, 2, 1), weights.expand(count, 2)
+    use = Latents(posterior_mean, torch.ones(count, 1), *prior, torch.zeros(count, 1))
+    found, _ = use.aggregate_kl()
+    assert found == pytest.approx(0, abs=1e-6)  # the same density, in float32's weights
+    draws = use.prior_draws(torch.Generator().manual_seed(0))
+    assert float((draws < 0).double().mean()) == pytest.approx(0.1, abs=5 * math.sqrt(0.09 / count))
+    assert torch.equal(use.heaviest[0], torch.full((count, 1), 3.0))

@@ -190,6 +190,17 @@ def test_a_mistake_is_one_line(
     assert len(done.output.splitlines()) == 1
 
 
+def test_z_of_a_mixture_is_drawn_but_not_scaled(
+    command: Sample, reference: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, out = reference("prior=mixture"), tmp_path / "a.npz"
+    assert command(folder, "--out", out).status == 0
+    assert np.isfinite(np.load(out)["samples"]).all()
+    done = command(folder, "--temperature", "0.5")
+    assert (done.status, len(done.output.splitlines())) == (1, 1)
+    assert "p(z|x) is a mixture: leave it out" in done.output
+
+
 def test_a_model_that_ignores_the_digits_says_so(
     command: Sample, reference: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -22,7 +22,8 @@ class _LogProb(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, y: Tensor) -> Tensor:
         ctx.save_for_backward(logits, y)
         centred = y - 0.5
-        if logits.dim() == y.dim() or logits.device.type != "cpu":
+        many = logits.dim() > y.dim() and logits.shape[-y.dim() :] == y.shape
+        if not many or logits.device.type != "cpu":
             return _log_prob(logits, centred)
         samples = max(1, BLOCK // max(1, y.numel()))
         blocks = logits.flatten(0, -1 - y.dim()).split(samples)

@@ -22,6 +22,7 @@ from cvae.exporting.fidelity import Fidelity, table
 from cvae.exporting.page import FIRST_TEMPERATURE, page
 from cvae.files import write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read
+from cvae.mixtures import GaussianMixture
 from cvae.run import Run
 from cvae.run_folder import FORMS, GRAPHS, PAGE
 from cvae.runs import find_all
@@ -49,8 +50,8 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
 
     Raises:
         UserError: the folder holds no trained model, or another one when all is made, the data are
-            not those of its training, model.onnx does not compute what PyTorch does, or a package
-            is missing.
+            not those of its training, its prior is a mixture, model.onnx does not compute what
+            PyTorch does, or a package is missing.
     """
     _check_packages()  # before the data are read, and a judge perhaps trained
     data = data_of(run, root)
@@ -60,8 +61,14 @@ def export(run: Run, root: str | None = None) -> dict[str, Any]:
             "judge of digits"
         )
     check_unchanged = run.unchanged()
+    trained, examples = run.load_model(), data.examples("test")
+    if isinstance(trained.prior(examples.x[:1]), GaussianMixture):
+        raise UserError(
+            f"{run.folder} has prior=mixture, whose z are searched for, which is no graph for "
+            "ONNX: export a run with prior=learned or prior=fixed"
+        )
     judge = judge_of(data.source.name, data.source.load(data.root))
-    fidelity = Fidelity(run.load_model(), data.view, data.examples("test"), judge)
+    fidelity = Fidelity(trained, data.view, examples, judge)
     checkpoint = fidelity.taken()
     results = {"name": run.config["name"], "examples": len(fidelity.examples.x)}
     model: DigitModel | None = None

@@ -1,7 +1,6 @@
 """What is done with the densities of z: z from noise, and the KL of each dimension."""
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from cvae.errors import UserError
@@ -45,7 +44,8 @@ def kl_per_dimension(posterior: Distribution, prior: Distribution, z: Tensor) ->
     """KL(q ‖ p) of each latent dimension, (B, d), nats, all of them adding up to that of z.
 
     In closed form, and never negative, between diagonal Gaussians. With a mixture there is none:
-    the mean over the samples of log q(z_d|z_<d) − log p(z_d|z_<d), right on average.
+    the mean over the samples of log q(z_d|z_<d) − log p(z_d|z_<d), right on average. Then the
+    order of the dimensions counts: the first ones pay for the choice of the component.
 
     Args:
         posterior: q, a batch of B.
@@ -62,16 +62,26 @@ def kl_per_dimension(posterior: Distribution, prior: Distribution, z: Tensor) ->
     return ratios.flatten(0, -3).mean(0) if ratios.dim() > 2 else ratios
 
 
-def component(density: Distribution, draws: Generator) -> Distribution:
-    """The density; of a mixture one of its Gaussians for each of B, drawn by their weights."""
-    if not isinstance(density, GaussianMixture):
-        return density
-    chosen = density.log_weights.exp().multinomial(1, generator=draws).squeeze(1)
-    loc, scale = (
-        t[torch.arange(len(t), device=t.device), chosen]
-        for t in (density.normal.loc, density.normal.scale)
-    )
-    return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+def components(density: Distribution) -> tuple[Tensor, Tensor, Tensor]:
+    """Means and scales, (B, M, d) each, and log-weights, (B, M); of a Gaussian those of its own.
+
+    Raises:
+        UserError: the density is neither a diagonal Gaussian nor a mixture.
+    """
+    if isinstance(density, GaussianMixture):
+        return density.normal.loc, density.normal.scale, density.log_weights
+    normal = diagonal(density)
+    mean, scale = (number.unsqueeze(1) for number in (normal.loc, normal.scale))
+    return mean, scale, mean.new_zeros(mean.shape[:2])
+
+
+def nearest(density: Distribution, z: Tensor) -> Normal:
+    """The Gaussian, (B, d), of a mixture that z of (B, d) is likeliest of; of a Gaussian its own.
+
+    Raises:
+        UserError: the density is neither a diagonal Gaussian nor a mixture.
+    """
+    return density.nearest(z) if isinstance(density, GaussianMixture) else diagonal(density)
 
 
 def _gaussians(density: Distribution) -> Normal | None:

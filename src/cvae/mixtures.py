@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-HALVINGS = 50  # of an interval that holds a quantile: 2⁻⁵⁰ of its length, a float64's last digits
+HALVINGS = 26  # of an interval that holds a quantile; Newton's step squares what is left of it
 
 
 class GaussianMixture(MixtureSameFamily):
@@ -41,6 +41,14 @@ class GaussianMixture(MixtureSameFamily):
         joint = (self.log_weights.unsqueeze(-1) + per_component).logsumexp(-2)  # log p(z_≤d)
         return joint.diff(dim=-1, prepend=torch.zeros_like(joint[..., :1]))
 
+    def nearest(self, z: Tensor) -> Normal:
+        """The component that z of (B, d) is likeliest to be of, (B, d)."""
+        per_component = self.normal.log_prob(z.unsqueeze(-2)).sum(-1)
+        places = (self.log_weights + per_component).argmax(-1)
+        every = torch.arange(len(places), device=places.device)
+        loc, scale = (t[every, places] for t in (self.normal.loc, self.normal.scale))
+        return Normal(loc, scale, validate_args=False)
+
     def transport(self, noise: Tensor) -> Tensor:
         """z with P(z_d ≤ that of z | z_<d) = Φ(ε_d) in each dimension: distributed as the mixture.
 
@@ -62,16 +70,33 @@ class GaussianMixture(MixtureSameFamily):
 
 def _quantile(weights: Tensor, normal: Normal, ε: Tensor) -> Tensor:
     """z of (…, B) with Σ_m w_m Φ((z − μ_m)/σ_m) = Φ(ε), for M components in the last dimension."""
-    target = 0.5 * torch.erfc(-ε / math.sqrt(2))
+    side = torch.where(ε > 0, -1.0, 1.0).to(ε)  # the upper half mirrored: Φ has digits below only
+    loc, scale, ε = side.unsqueeze(-1) * normal.loc, normal.scale, side * ε
+
+    def left(z: Tensor) -> Tensor:
+        return (weights * _cdf((z.unsqueeze(-1) - loc) / scale)).sum(-1) - _cdf(ε)
+
     with torch.no_grad():
-        of_each = normal.loc + normal.scale * ε.unsqueeze(-1)  # that of all is between them
+        of_each = loc + scale * ε.unsqueeze(-1)  # that of all is between them
         low, high = of_each.amin(-1), of_each.amax(-1)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            below = (weights * normal.cdf(middle.unsqueeze(-1))).sum(-1) < target
+            below = left(middle) < 0
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        z = (low + high) / 2
-        density = (weights * normal.log_prob(z.unsqueeze(-1)).exp()).sum(-1)
-    # a step of Newton's method that changes no value, and has the derivatives of the solution
-    left = (weights * normal.cdf(z.unsqueeze(-1))).sum(-1) - target
-    return z - (left - left.detach()) / density.clamp(min=torch.finfo(density.dtype).tiny)
+        middle = (low + high) / 2
+        z = (middle - left(middle) / _density(weights, loc, scale, middle)).clamp(low, high)
+        density = _density(weights, loc, scale, z)
+    # a step that changes no value has the derivatives of the solution
+    remainder = left(z)
+    return side * (z - (remainder - remainder.detach()) / density)
+
+
+def _cdf(z: Tensor) -> Tensor:
+    """Φ(z), with all digits where it is small."""
+    return 0.5 * torch.erfc(-z / math.sqrt(2))
+
+
+def _density(weights: Tensor, loc: Tensor, scale: Tensor, z: Tensor) -> Tensor:
+    """Σ_m w_m N(z; μ_m, σ_m²), kept away from 0."""
+    each = Normal(loc, scale, validate_args=False).log_prob(z.unsqueeze(-1)).exp()
+    return (weights * each).sum(-1).clamp(min=torch.finfo(z.dtype).tiny)

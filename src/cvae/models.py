@@ -94,8 +94,16 @@ def gsnn(
     likelihood: Head,
     latent_dim: Size,
 ) -> ConditionalVAE:
-    """The given prior as both q(z|x,y) and p(z|x), p(y|x,z) (Sohn et al. 2015, section 4.2)."""
+    """The given prior as both q(z|x,y) and p(z|x), p(y|x,z) (Sohn et al. 2015, section 4.2).
+
+    Raises:
+        UserError: the prior is a mixture, through whose z the gradients have no bound.
+    """
     density = prior([x_shape], latent_dim, networks)
+    if isinstance(density, MixtureDensity):
+        raise UserError(
+            "model=gsnn learns through z of its prior: use prior=learned or prior=fixed"
+        )
     return ConditionalVAE(
         encoder=PriorAsPosterior(density),
         prior=density,

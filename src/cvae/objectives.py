@@ -6,7 +6,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from cvae.latent import reparameterize
+from cvae.errors import UserError
+from cvae.latent import diagonal, reparameterize
+from cvae.mixtures import GaussianMixture
 from cvae.model import ConditionalVAE, Elbo
 from cvae.ranges import NonNegative, Size, Weight
 
@@ -109,6 +111,11 @@ class BetaElbo:
             epoch: epochs trained so far, a fraction included.
         """
         elbo = model.elbo(x, y, noise)
+        if self.free_bits and isinstance(elbo.prior, GaussianMixture):
+            raise UserError(
+                "objective.free_bits is for a KL in closed form, which a mixture has not: use "
+                "objective.free_bits=0, or prior=learned"
+            )
         kl = elbo.kl_per_dimension
         penalty = torch.clamp(kl, min=self.free_bits).sum(-1) if self.free_bits else kl.sum(-1)
         return Terms(loss=self.beta_at(epoch) * penalty - elbo.reconstruction, elbo=elbo)
@@ -176,6 +183,7 @@ class Hybrid:
     ) -> Terms:
         """The terms of a batch, `from_prior` the second; arguments as in `BetaElbo`."""
         elbo = model.elbo(x, y, noise[:1])
+        diagonal(elbo.prior)  # through a mixture's z the gradients have no bound
         from_prior = model.decoder(x, reparameterize(elbo.prior, noise[1])).log_prob(y)
         hybrid = self.alpha * elbo.elbo + (1 - self.alpha) * from_prior
         return Terms(loss=-hybrid, elbo=elbo, own={"from_prior": from_prior, "hybrid": hybrid})

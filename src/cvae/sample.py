@@ -15,6 +15,7 @@ from cvae.data.views import View, is_picture
 from cvae.errors import UserError
 from cvae.files import npz, write_atomically
 from cvae.finished import read, seed, with_data
+from cvae.mixtures import GaussianMixture
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 from cvae.pictures.grid import samples
@@ -125,6 +126,8 @@ def main() -> None:
         given = of_images(run, images, arguments.data_root)
     else:
         given = of_digits(view, DIGITS if digits is None else digits)
+    if arguments.temperature != 1 and isinstance(model.prior(given.x), GaussianMixture):
+        raise UserError("--temperature scales one Gaussian, and p(z|x) is a mixture: leave it out")
     noise = noise_of(rows, len(given.x), model.latent_dim, arguments.seed)
     out = arguments.out or run.pictures() / "sample.png"
     content = FORMATS[out.suffix](model, view, given, noise, arguments.temperature)

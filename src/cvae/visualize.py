@@ -15,14 +15,14 @@ same, and the projector with 2,000 posterior means, each as its image), over tho
   kl, aggregate                 how much each dimension says, and its posterior against its prior
 
 `latents.npz` holds, for further analysis, an array a name: posterior_mean, posterior_scale,
-prior_mean and prior_scale, (N, d) each, of q(z|x,y) and p(z|x), and label, (N,), the class (the
-digit; the annotator who drew y), in the order of the data's files. With --split val all of it is of
-the validation images: pictures_val/ and so on.
+prior_mean and prior_scale, (N, d) each, of q(z|x,y) and p(z|x), kl_per_dimension, (N, d), and
+label, (N,), the class (the digit; the annotator who drew y), in the order of the data's files. With
+prior=mixture prior_mean and prior_scale are (N, M, d), beside prior_log_weight, (N, M). With
+--split val all of it is of the validation images: pictures_val/ and so on.
 """
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from tqdm import tqdm
 
@@ -66,7 +66,7 @@ def visualize(run: Run, seed: int, split: str = "test", root: str | None = None)
     pictures = dict(tqdm(drawn(subject), total=total, desc="pictures", unit="picture"))
     files = {run.pictures(split) / f"{name}.png": content for name, content in pictures.items()}
     if model.latent_dim:
-        arrays = {"label": examples.labels, **asdict(subject.latents)}
+        arrays = {"label": examples.labels, **subject.latents.arrays()}
         files[run.latents(split)] = npz(arrays)
     check_unchanged()
     for path, content in files.items():

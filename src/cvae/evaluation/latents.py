@@ -6,37 +6,38 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from cvae.latent import component, diagonal, kl_per_dimension, reparameterize
+from cvae.latent import components, diagonal, kl_per_dimension, reparameterize
 from cvae.memory import at_once
 from cvae.metrics import ACTIVE_UNIT, mean_and_error
+from cvae.mixtures import GaussianMixture
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 
 BATCH = 500
+KL_DRAWS = 100  # z of each example, where a KL has no closed form
 DRAWN = 1000  # z of a mixture that a KL between mixtures is estimated with
 
 
 @dataclass(frozen=True)
 class Latents:
-    """What q(z|x,y) and p(z|x) are for N examples, (N, d) each.
-
-    Where p(z|x) is a mixture it is seen as one of its components, drawn by their weights for each
-    example: what is computed over all examples is right on average.
+    """What q(z|x,y) and p(z|x) are for N examples.
 
     Attributes:
-        posterior_mean: of q(z|x,y).
-        posterior_scale: of q(z|x,y).
-        prior_mean: of p(z|x).
-        prior_scale: of p(z|x).
-        kl_per_dimension: KL(q(z_d|x,y) ‖ p(z_d|x)), nats: `cvae.latent.kl_per_dimension`.
+        posterior_mean: of q(z|x,y), (N, d).
+        posterior_scale: of q(z|x,y), (N, d).
+        prior_mean: of each component of p(z|x), (N, M, d); a Gaussian is the one of its own.
+        prior_scale: of each component, (N, M, d).
+        prior_log_weight: of each component, (N, M).
+        kl_per_dimension: KL of q(z|x,y) from p(z|x), (N, d), nats: `cvae.latent.kl_per_dimension`.
     """
 
     posterior_mean: Tensor
     posterior_scale: Tensor
     prior_mean: Tensor
     prior_scale: Tensor
+    prior_log_weight: Tensor
     kl_per_dimension: Tensor
 
     @property
@@ -64,10 +65,12 @@ class Latents:
         chosen = torch.randint(len(self.posterior_mean), (DRAWN,), generator=draws)
         noise = torch.randn((DRAWN, self.posterior_mean.shape[1]), generator=draws)
         z = self.posterior_mean[chosen] + self.posterior_scale[chosen] * noise
+        alike, weights = torch.zeros(len(self.posterior_mean)), self.prior_log_weight.flatten()
         log_ratio = torch.zeros(DRAWN, dtype=torch.float64)
-        for z_d, *numbers in zip(z.T, *(number.T for number in self._parameters()), strict=True):
-            mean, scale, prior_mean, prior_scale = numbers
-            log_ratio += _log_mixture(z_d, mean, scale) - _log_mixture(z_d, prior_mean, prior_scale)
+        for d, z_d in enumerate(z.T):
+            posterior = self.posterior_mean[:, d], self.posterior_scale[:, d]
+            prior = self.prior_mean[..., d].flatten(), self.prior_scale[..., d].flatten()
+            log_ratio += _log_mixture(z_d, *posterior, alike) - _log_mixture(z_d, *prior, weights)
         found = mean_and_error(log_ratio)
         return found["mean"], found["standard_error"]
 
@@ -92,13 +95,33 @@ class Latents:
             },
         }
 
-    def _parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.posterior_mean, self.posterior_scale, self.prior_mean, self.prior_scale
-
     def of(self, chosen: Tensor) -> "Latents":
-        """Those of some examples, chosen by a mask (N,)."""
-        numbers = (*self._parameters(), self.kl_per_dimension)
-        return Latents(*(number[chosen] for number in numbers))
+        """Those of some examples, chosen by a mask (N,) or by their positions."""
+        return Latents(*(number[chosen] for number in vars(self).values()))
+
+    def arrays(self) -> dict[str, Tensor]:
+        """All of it by name; a Gaussian p(z|x) is (N, d), without dimension and weight of M = 1."""
+        numbers = dict(vars(self))
+        if self.prior_mean.shape[1] == 1:
+            del numbers["prior_log_weight"]
+            numbers |= {name: numbers[name].squeeze(1) for name in ("prior_mean", "prior_scale")}
+        return numbers
+
+    @property
+    def heaviest(self) -> tuple[Tensor, Tensor]:
+        """Mean and scale of the component of p(z|x) that has the largest weight, (N, d) each."""
+        places = self.prior_log_weight.argmax(1)
+        return self._components(places)
+
+    def prior_draws(self, draws: Generator) -> Tensor:
+        """A z of each p(z|x), (N, d)."""
+        places = self.prior_log_weight.exp().multinomial(1, generator=draws).squeeze(1)
+        mean, scale = self._components(places)
+        return mean + scale * torch.randn(mean.shape, generator=draws)
+
+    def _components(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        every = torch.arange(len(places))
+        return self.prior_mean[every, places], self.prior_scale[every, places]
 
 
 @torch.inference_mode()
@@ -117,23 +140,25 @@ def latents(model: ConditionalVAE, x: Tensor, y: Tensor, seed: int = 0) -> Laten
     parts = []
     size = at_once(BATCH, y[0].numel())
     for place, (some_x, some_y) in enumerate(zip(x.split(size), y.split(size), strict=True)):
-        draws = generator(Stream.LATENTS, seed, place, device=x.device)
         q, p = model.encoder(some_x, some_y), model.prior(some_x)
-        noise = torch.randn(q.batch_shape + q.event_shape, device=x.device, generator=draws)
-        kl = kl_per_dimension(q, p, reparameterize(q, noise))
-        seen = (diagonal(component(density, draws)) for density in (q, p))
-        numbers = (number for normal in seen for number in (normal.mean, normal.stddev))
-        parts.append([number.cpu() for number in (*numbers, kl)])
+        posterior = diagonal(q)
+        draws = generator(Stream.LATENTS, seed, place, device=x.device)
+        shape = (KL_DRAWS if isinstance(p, GaussianMixture) else 1, *posterior.mean.shape)
+        z = reparameterize(q, torch.randn(shape, device=x.device, generator=draws))
+        numbers = (posterior.mean, posterior.stddev, *components(p), kl_per_dimension(q, p, z))
+        parts.append([number.cpu() for number in numbers])
     return Latents(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _log_mixture(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
-    """log 1/N Σ_i N(z; mean_i, scale_i²) for z of (S,) and N means and scales, (S,)."""
+def _log_mixture(z: Tensor, means: Tensor, scales: Tensor, log_weights: Tensor) -> Tensor:
+    """log Σ_i w_i N(z; mean_i, scale_i²) for z of (S,) and as many of each; Σ_i w_i is made 1."""
     z, means, scales = z.double(), means.double(), scales.double()
+    log_weights = log_weights.double().log_softmax(0)
     if (means == means[0]).all() and (scales == scales[0]).all():
-        means, scales = means[:1], scales[:1]  # a fixed prior is one component
+        means, scales, log_weights = means[:1], scales[:1], torch.zeros(1)  # one component
     total, size = torch.full_like(z, -math.inf), at_once(BATCH, len(z))
-    for mean, scale in zip(means.split(size), scales.split(size), strict=True):
-        log_density = -0.5 * ((z.unsqueeze(1) - mean) / scale).square() - scale.log()
+    parts = (number.split(size) for number in (means, scales, log_weights))
+    for mean, scale, log_weight in zip(*parts, strict=True):
+        log_density = log_weight - 0.5 * ((z.unsqueeze(1) - mean) / scale).square() - scale.log()
         total = total.logaddexp(log_density.logsumexp(1))  # so few at once bound the memory
-    return total - 0.5 * math.log(2 * math.pi) - math.log(len(means))
+    return total - 0.5 * math.log(2 * math.pi)

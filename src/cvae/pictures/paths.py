@@ -8,7 +8,7 @@ from torch.distributions import Normal
 
 from cvae.data.views import View
 from cvae.evaluation.latents import Latents
-from cvae.latent import reparameterize
+from cvae.latent import nearest
 from cvae.model import ConditionalVAE
 from cvae.pictures.grid import Grid, decoded
 
@@ -22,9 +22,9 @@ NORMAL = Normal(0.0, 1.0)
 def traversals(model: ConditionalVAE, view: View, latents: Latents, x: Tensor, y: Tensor) -> Grid:
     """One dimension of z a row, at quantiles of the prior; all else of z as q(z|x,y) has it.
 
-    z_d = μ_d(x) + s σ_d(x) with μ, σ of p(z|x), for s half apart, named by its level Φ(s); of a
-    mixture the quantile Φ(s) where those of the dimensions before are medians. The dimensions are
-    those with the largest KL over the data, the largest first.
+    z_d = μ_d(x) + s σ_d(x) with μ, σ of p(z|x), of a mixture those of the component that this y is
+    likeliest of, for s half apart, named by its level Φ(s). The dimensions are those with the
+    largest KL over the data, the largest first.
 
     Args:
         model: the composition.
@@ -35,12 +35,11 @@ def traversals(model: ConditionalVAE, view: View, latents: Latents, x: Tensor, y
     """
     kl = latents.kl_per_dimension.mean(0)
     dimensions = kl.argsort(descending=True, stable=True)[:DIMENSIONS].tolist()
-    prior, deviations = model.prior(x), torch.linspace(-2.5, 2.5, STEPS)
-    z = model.encoder(x, y).mean.repeat(len(dimensions), STEPS, 1, 1)
+    read, deviations = model.encoder(x, y).mean, torch.linspace(-2.5, 2.5, STEPS)
+    prior, z = nearest(model.prior(x), read), read.repeat(len(dimensions), STEPS, 1, 1)
     for row, dimension in enumerate(dimensions):
-        noise = torch.zeros(STEPS, 1, model.latent_dim, device=z.device)
-        noise[..., dimension] = deviations.unsqueeze(1)
-        z[row, :, 0, dimension] = reparameterize(prior, noise)[:, 0, dimension]
+        mean, scale = prior.mean[0, dimension], prior.stddev[0, dimension]
+        z[row, :, 0, dimension] = mean + scale * deviations
     levels = NORMAL.cdf(deviations).tolist()
     return Grid(
         decoded(model, view, x, z).squeeze(2),

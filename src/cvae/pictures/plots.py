@@ -49,7 +49,7 @@ def plot_aggregate(latents: Latents, seed: int) -> Figure:
     draws = generator(Stream.PICTURES, seed, 3)
     noise = torch.randn(latents.posterior_mean.shape, generator=draws)
     posterior = latents.posterior_mean + latents.posterior_scale * noise
-    prior = latents.prior_mean + latents.prior_scale * noise.flip(0)
+    prior = latents.prior_draws(draws)
     for place, dimension in enumerate(dimensions, start=1):
         axes = figure.add_subplot(rows, columns, place)
         both = torch.cat([posterior[:, dimension], prior[:, dimension]])
@@ -90,7 +90,7 @@ def plot_posterior_means(
     if not priors:
         shown = {
             "means of q(z|x,y)": latents.posterior_mean,
-            "means of p(z|x)": latents.prior_mean,
+            "means of p(z|x), of a mixture the heaviest component's": latents.heaviest[0],
         }
     figure = Figure(figsize=(1 + 5.5 * len(shown), 5.5), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharex=True, sharey=True)[0]
@@ -117,12 +117,12 @@ def _contours(axes: Axes, plane: Plane, priors: Mapping[int, Latents]) -> None:
     alone = len(priors) == 1
     for label, prior in priors.items():
         colour = CLASSES[label % len(CLASSES)]
-        mean, scale = prior.prior_mean[0], prior.prior_scale[0]
-        for radius in (1, 2):
-            across, up = plane.ellipse(mean, scale, radius).T.tolist()
-            axes.plot(across, up, color=GREY if alone else colour, linewidth=1.6 / radius)
+        for mean, scale in zip(prior.prior_mean[0], prior.prior_scale[0], strict=True):
+            for radius in (1, 2):
+                across, up = plane.ellipse(mean, scale, radius).T.tolist()
+                axes.plot(across, up, color=GREY if alone else colour, linewidth=1.6 / radius)
         if not alone:
-            x, y = plane(mean).tolist()
+            x, y = plane(prior.heaviest[0][0]).tolist()
             name = axes.text(x, y, str(label), color=colour, weight="bold", zorder=9)
             name.set(ha="center", va="center", fontsize="x-large", path_effects=[OUTLINE])
 
@@ -136,7 +136,7 @@ def _priors(latents: Latents, labels: Tensor) -> dict[int, Latents]:
 
 
 def _share_prior(latents: Latents) -> bool:
-    numbers = (latents.prior_mean, latents.prior_scale)
+    numbers = (latents.prior_mean, latents.prior_scale, latents.prior_log_weight)
     return all(torch.allclose(n, n[:1].expand_as(n), rtol=1e-3, atol=1e-4) for n in numbers)
 
 

@@ -38,7 +38,7 @@ class Subject:
     @cached_property
     def latents(self) -> Latents:
         """Posterior and prior of each example."""
-        return latents(self.model, self.data.x, self.data.y)
+        return latents(self.model, self.data.x, self.data.y, self.seed)
 
     @property
     def conditions(self) -> Tensor:
