@@ -107,11 +107,11 @@ def test_latents_are_kept_in_the_order_of_the_data(visualized: tuple[Path, str])
     folder, _ = visualized
     run = Run(folder)
     test = data_of(run).examples("test")
-    use = latents(run.load_model(), test.x, test.y)
+    use = latents(run.load_model(), test.x, test.y).arrays()
     with np.load(folder / "latents.npz") as kept:
-        assert set(kept) == {*vars(use), "label"}
+        assert set(kept) == {*use, "label"}
         assert np.array_equal(kept["label"], test.labels.numpy())
-        for name, values in vars(use).items():
+        for name, values in use.items():
             assert kept[name].shape == (10_000, 2)
             np.testing.assert_allclose(kept[name], values, rtol=1e-5, atol=1e-6)
 

@@ -77,7 +77,8 @@ def plot_posterior_means(
 
     In more than two dimensions both are projected onto the first two principal directions of the
     posterior means. A fixed prior has one pair of contours, a prior that depends on the class alone
-    one for each; where each example has its own, the prior means stand beside the posterior ones.
+    one for each, of each of its components; where each example has its own, the prior means stand
+    beside the posterior ones.
 
     Args:
         latents: of the examples, of two dimensions or more.
@@ -88,9 +89,10 @@ def plot_posterior_means(
     plane, priors = Plane.of(latents.posterior_mean), _priors(latents, labels)
     shown = {"means of q(z|x,y), contours of p(z|x) at 1 and 2 σ": latents.posterior_mean}
     if not priors:
+        prior = "p(z|x)" if latents.prior_mean.shape[1] == 1 else "p(z|x), the heaviest component"
         shown = {
             "means of q(z|x,y)": latents.posterior_mean,
-            "means of p(z|x), of a mixture the heaviest component's": latents.heaviest[0],
+            f"means of {prior}": latents.heaviest[0],
         }
     figure = Figure(figsize=(1 + 5.5 * len(shown), 5.5), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharex=True, sharey=True)[0]
