@@ -176,7 +176,7 @@ CONTRADICTIONS = [
     ("model=vae prior=learned", "or model=cvae_learned_prior"),
     ("model=gsnn prior=mixture", "model=gsnn learns through z of its prior"),
     ("prior=mixture objective.free_bits=0.1", "objective.free_bits is for a KL in closed form"),
-    ("prior=mixture objective=hybrid", "one is GaussianMixture"),
+    ("prior=mixture objective=hybrid", "objective=hybrid learns through z of its prior"),
     ("network=conv network.channels=[8,8,8]", "give fewer channels"),
     ("likelihood=gaussian likelihood.min_scale=2", "min_scale=2 has to be below max_scale=1.0"),
     ("trainer=ddp_cpu data.batch_size=65", "choose a multiple of 2"),

@@ -17,7 +17,10 @@ def diagonal(density: Distribution) -> Normal:
         name = type(density).__name__
         if isinstance(density, Independent):
             name = f"{name}({type(density.base_dist).__name__})"
-        raise UserError(f"encoder and prior have to be Independent(Normal) here, and one is {name}")
+        raise UserError(
+            "encoder and prior have to be Independent(Normal), or the prior a GaussianMixture, and "
+            f"one is {name}"
+        )
     return found
 
 

@@ -101,9 +101,7 @@ def gsnn(
     """
     density = prior([x_shape], latent_dim, networks)
     if isinstance(density, MixtureDensity):
-        raise UserError(
-            "model=gsnn learns through z of its prior: use prior=learned or prior=fixed"
-        )
+        raise UserError("model=gsnn learns through z of its prior: use prior=learned")
     return ConditionalVAE(
         encoder=PriorAsPosterior(density),
         prior=density,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cvae.errors import UserError
-from cvae.latent import diagonal, reparameterize
+from cvae.latent import reparameterize
 from cvae.mixtures import GaussianMixture
 from cvae.model import ConditionalVAE, Elbo
 from cvae.ranges import NonNegative, Size, Weight
@@ -183,7 +183,8 @@ class Hybrid:
     ) -> Terms:
         """The terms of a batch, `from_prior` the second; arguments as in `BetaElbo`."""
         elbo = model.elbo(x, y, noise[:1])
-        diagonal(elbo.prior)  # through a mixture's z the gradients have no bound
+        if isinstance(elbo.prior, GaussianMixture):  # through its z gradients have no bound
+            raise UserError("objective=hybrid learns through z of its prior: use prior=learned")
         from_prior = model.decoder(x, reparameterize(elbo.prior, noise[1])).log_prob(y)
         hybrid = self.alpha * elbo.elbo + (1 - self.alpha) * from_prior
         return Terms(loss=-hybrid, elbo=elbo, own={"from_prior": from_prior, "hybrid": hybrid})
