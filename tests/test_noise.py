@@ -44,6 +44,7 @@ def test_streams_keep_their_numbers_from_version_to_version() -> None:
         "FIXED_ANSWER": 11,
         "IMAGE_NOISE": 12,
         "REFERENCES": 13,
+        "LATENTS": 14,
     }
 
 
