@@ -308,3 +308,16 @@ def test_processes_that_are_stopped_within_an_epoch_go_on_within_it(
     assert begin(whole, *words, before=before, PYTHONPATH=str(code)).wait().status == 0
     assert differences(whole, folder) == []
     assert points(folder) == points(whole)
+
+
+@pytest.mark.parametrize("said", ["cannot join current thread", "something else"])
+def test_of_errors_that_nobody_can_catch_torchruns_timer_alone_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            raise RuntimeError(said)
+
+    monkeypatch.setattr(sys, "unraisablehook", agent._unraisable)
+    Dropped()
+    assert (said in capsys.readouterr().err) == (said == "something else")

@@ -70,7 +70,18 @@ def _in_one_line(failure: ProcessFailure, processes: str) -> str:
     return message
 
 
+def _unraisable(told: "sys.UnraisableHookArgs") -> None:
+    """What Python says of an error that nobody can catch, but for one of torchrun's own.
+
+    Its timer ends its thread when it is thrown away, and where that happens in the thread itself,
+    at the end of an interrupted run, the thread cannot wait for itself: it ends all the same.
+    """
+    if str(told.exc_value) != "cannot join current thread":
+        sys.__unraisablehook__(told)
+
+
 if __name__ == "__main__":
+    sys.unraisablehook = _unraisable
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's: the parent passes it on as SIGTERM
     logging.disable(logging.ERROR)  # torchrun's own account of what the parent says in one line
     main()
