@@ -105,7 +105,7 @@ def test_posterior_and_prior_are_read_for_every_example_in_order() -> None:
     y = 10 * x
     found = latents(ConditionalVAE(_Shift(), _Shift(), nn.Identity(), 1), x, y)
     torch.testing.assert_close(found.posterior_mean, x + y)
-    torch.testing.assert_close(found.heaviest[0], x)
+    torch.testing.assert_close(found.heaviest, x)
     assert (found.prior_scale == 2).all()
     assert (found.posterior_scale == 2).all()
 

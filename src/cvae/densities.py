@@ -183,6 +183,8 @@ class StandardNormal(nn.Module):
 class MixtureDensity(nn.Module):
     """p(z | given) = Σ_m π_m(given) N(z; μ_m(given), diag σ_m²(given)).
 
+    Source: Bishop 1994, Mixture density networks, Aston University NCRG/94/004.
+
     Args:
         network: from the given tensors to (…, M, 2d + 1): means, scales and the logit of π.
         components: M.

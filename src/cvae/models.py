@@ -51,7 +51,7 @@ def learned_prior(given: list[Shape], latent_dim: int, networks: Networks) -> nn
 def mixture_prior(
     given: list[Shape], latent_dim: int, networks: Networks, components: Size = 4
 ) -> nn.Module:
-    """p(z|x) = Σ_m π_m(x) N(μ_m(x), diag σ_m²(x)), a network of the condition."""
+    """p(z|x) = Σ_m π_m(x) N(μ_m(x), diag σ_m²(x)), a network of the condition (Bishop 1994)."""
     network = networks.encoder(given, (components, 2 * latent_dim + 1))
     return MixtureDensity(network, components, latent_dim)
 

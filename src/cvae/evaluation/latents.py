@@ -108,10 +108,9 @@ class Latents:
         return numbers
 
     @property
-    def heaviest(self) -> tuple[Tensor, Tensor]:
-        """Mean and scale of the component of p(z|x) that has the largest weight, (N, d) each."""
-        places = self.prior_log_weight.argmax(1)
-        return self._components(places)
+    def heaviest(self) -> Tensor:
+        """The mean of the component of p(z|x) that has the largest weight, (N, d)."""
+        return self._components(self.prior_log_weight.argmax(1))[0]
 
     def prior_draws(self, draws: Generator) -> Tensor:
         """A z of each p(z|x), (N, d)."""

@@ -92,7 +92,7 @@ def plot_posterior_means(
         prior = "p(z|x)" if latents.prior_mean.shape[1] == 1 else "p(z|x), the heaviest component"
         shown = {
             "means of q(z|x,y)": latents.posterior_mean,
-            f"means of {prior}": latents.heaviest[0],
+            f"means of {prior}": latents.heaviest,
         }
     figure = Figure(figsize=(1 + 5.5 * len(shown), 5.5), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharex=True, sharey=True)[0]
@@ -124,7 +124,7 @@ def _contours(axes: Axes, plane: Plane, priors: Mapping[int, Latents]) -> None:
                 across, up = plane.ellipse(mean, scale, radius).T.tolist()
                 axes.plot(across, up, color=GREY if alone else colour, linewidth=1.6 / radius)
         if not alone:
-            x, y = plane(prior.heaviest[0][0]).tolist()
+            x, y = plane(prior.heaviest[0]).tolist()
             name = axes.text(x, y, str(label), color=colour, weight="bold", zorder=9)
             name.set(ha="center", va="center", fontsize="x-large", path_effects=[OUTLINE])
 
