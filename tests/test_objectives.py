@@ -9,7 +9,7 @@ from cvae.densities import BernoulliHead, StandardNormal
 from cvae.model import ConditionalVAE
 from cvae.models import conditional_vae, learned_prior
 from cvae.networks import MLP
-from cvae.objectives import TERMS, BetaElbo, Hybrid, Iwae, Objective
+from cvae.objectives import TERMS, BetaElbo, Hybrid, Iwae, Objective, resample
 from cvae.wrappers import PriorAsPosterior
 from linear_gaussian import D as LATENT
 from linear_gaussian import (
@@ -139,7 +139,9 @@ def gradient(loss: Tensor, model: ConditionalVAE) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "objective", [BetaElbo(), Iwae(3), Hybrid(0.3)], ids=["elbo", "iwae", "hybrid"]
+    "objective",
+    [BetaElbo(), Iwae(3), Iwae(3, num_backward=1), Hybrid(0.3)],
+    ids=["elbo", "iwae", "iwae of one", "hybrid"],
 )
 def test_an_objective_gives_the_terms_it_names(objective: Objective) -> None:
     model, (x, y, _) = network_model(), batch()
@@ -224,6 +226,50 @@ def test_iwae_has_the_gradient_of_its_definition() -> None:
     torch.testing.assert_close(gradient(-terms.loss.sum(), model), expected, rtol=1e-9, atol=1e-9)
     bound = math.log(sum(weights) / samples) + max(log_weights)
     assert terms.own["iwae"].item() == pytest.approx(bound, abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_gradient_of_a_few_samples_is_that_of_all_on_average(count: int) -> None:
+    """The mean over an even grid of uniform numbers, off by 1/grid where an index changes."""
+    torch.manual_seed(0)
+    model, samples, grid = with_wrong_posterior(linear_gaussian("learned")), 5, 20_000
+    x, y, noise = double(1, CONDITION), double(1, OBSERVED), double(samples, 1, LATENT)
+    expected = gradient(Iwae(samples)(model, x, y, noise, epoch=0).loss.sum(), model)
+    uniform = (torch.arange(grid).double() + 0.5) / grid
+    spare = torch.zeros(grid, LATENT).double()
+    spare[:, 0] = torch.special.ndtri(uniform)
+    many = torch.cat([noise.expand(-1, grid, -1), spare.unsqueeze(0)])
+    few = Iwae(samples, num_backward=count)
+    terms = few(model, x.expand(grid, -1), y.expand(grid, -1), many, epoch=0)
+    torch.testing.assert_close(terms.loss, -model.log_evidence(x, y, noise).expand(grid))
+    torch.testing.assert_close(gradient(terms.loss.mean(), model), expected, rtol=1e-3, atol=1e-3)
+    one = few(model, x, y, many[:, :1], epoch=0).loss.sum()
+    assert (gradient(one, model) - expected).abs().max() > 0.01  # which a single draw has not
+
+
+def test_resampled_indices_are_as_many_as_their_weights_have_them() -> None:
+    weights, count, grid = torch.tensor([0.5, 0.0, 0.37, 0.1, 0.03]).double(), 7, 10_000
+    uniform = (torch.arange(grid).double() + 0.5) / grid
+    drawn = resample((weights.log() + 3).unsqueeze(-1).expand(-1, grid), uniform, count)
+    assert drawn.shape == (count, grid)
+    times = torch.stack([(drawn == k).sum(0) for k in range(len(weights))]).double()
+    torch.testing.assert_close(times.mean(1), count * weights, rtol=0, atol=count / grid)
+    assert ((times - count * weights.unsqueeze(-1)).abs() < 1).all()  # of one comb
+    for end in (0.0, 1.0):
+        ends = resample(torch.zeros(4, 1), torch.tensor([end]), 4)
+        assert ends.min() >= 0 and ends.max() <= 3
+
+
+def test_with_as_few_samples_as_the_gradient_takes_nothing_is_drawn() -> None:
+    model, (x, y, _), noise = network_model(), batch(), torch.randn(4, B, D)
+    few, all_of_them = Iwae(3, warmup_epochs=1, num_backward=3), Iwae(3, warmup_epochs=1)
+    assert (few.num_samples, all_of_them.num_samples) == (4, 3)
+    for epoch in (0.0, 1.0):
+        losses = [one(model, x, y, noise, epoch).loss.sum() for one in (few, all_of_them)]
+        assert torch.equal(*(gradient(loss, model) for loss in losses))
+    with torch.no_grad():  # as in validation
+        held_out = Iwae(3, num_backward=1)(model, x, y, noise, 0)
+    assert torch.equal(held_out.loss, -model.log_evidence(x, y, noise[:3]))
 
 
 @pytest.mark.parametrize("prior", ["fixed", "learned"])
