@@ -257,7 +257,8 @@ def test_resampled_indices_are_as_many_as_their_weights_have_them() -> None:
     assert ((times - count * weights.unsqueeze(-1)).abs() < 1).all()  # of one comb
     for end in (0.0, 1.0):
         ends = resample(torch.zeros(4, 1), torch.tensor([end]), 4)
-        assert ends.min() >= 0 and ends.max() <= 3
+        assert ends.min() >= 0
+        assert ends.max() <= 3
 
 
 def test_with_as_few_samples_as_the_gradient_takes_nothing_is_drawn() -> None:
