@@ -175,7 +175,8 @@ TRAINER = [
 CONTRADICTIONS = [
     ("model=vae prior=learned", "or model=cvae_learned_prior"),
     ("model=gsnn prior=mixture", "model=gsnn learns through z of its prior"),
-    ("prior=mixture objective.free_bits=0.1", "objective.free_bits is for a KL in closed form"),
+    ("prior=mixture objective.free_bits=0.1", "kl_balance are for a KL in closed form"),
+    ("prior=fixed objective.kl_balance=0.8", "objective.kl_balance is for a prior that learns"),
     ("prior=mixture objective=hybrid", "objective=hybrid learns through z of its prior"),
     ("network=conv network.channels=[8,8,8]", "give fewer channels"),
     ("likelihood=gaussian likelihood.min_scale=2", "min_scale=2 has to be below max_scale=1.0"),

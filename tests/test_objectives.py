@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from cvae.densities import BernoulliHead, StandardNormal
+from cvae.errors import UserError
 from cvae.model import ConditionalVAE
 from cvae.models import conditional_vae, learned_prior
 from cvae.networks import MLP
@@ -128,6 +129,30 @@ def test_loss_of_an_example_does_not_depend_on_how_the_batch_is_divided(sizes: l
     )
 
 
+@pytest.mark.parametrize("balance", [0.0, 0.5, 0.8, 1.0])
+def test_balancing_weighs_the_gradients_of_the_kl_and_leaves_its_value(balance: float) -> None:
+    model, (x, y, noise) = network_model(), batch()
+    plain = BetaElbo()(model, x, y, noise, epoch=0)
+    balanced = BetaElbo(kl_balance=balance)(model, x, y, noise, epoch=0)
+    assert torch.equal(balanced.loss, plain.loss)
+    q, p = list(model.encoder.parameters()), list(model.prior.parameters())
+    kl = torch.autograd.grad(plain.elbo.kl.sum(), [*q, *p], retain_graph=True)
+    reconstruction = torch.autograd.grad(-plain.elbo.reconstruction.sum(), q)
+    found = torch.autograd.grad(balanced.loss.sum(), [*q, *p])
+    for grad, of_kl, of_reconstruction in zip(found, kl, reconstruction, strict=False):
+        torch.testing.assert_close(grad, of_reconstruction + 2 * (1 - balance) * of_kl)
+    for grad, of_kl in zip(found[len(q) :], kl[len(q) :], strict=True):
+        torch.testing.assert_close(grad, 2 * balance * of_kl)
+    assert max(grad.abs().max() for grad in kl[len(q) :]) > 0.01
+
+
+def test_balancing_needs_a_prior_that_learns() -> None:
+    x, y, noise = torch.zeros(2, 1), torch.ones(2, 1), torch.zeros(1, 2, 3)
+    objective = BetaElbo(kl_balance=0.8)
+    with pytest.raises(UserError, match="prior=learned"):
+        objective(by_hand_model(), x, y, noise, epoch=0)
+
+
 def linear_model() -> ConditionalVAE:
     torch.manual_seed(0)
     return ConditionalVAE(LinearEncoder(), LogLinearPrior(), LinearDecoder(), LATENT)
@@ -140,8 +165,8 @@ def gradient(loss: Tensor, model: ConditionalVAE) -> Tensor:
 
 @pytest.mark.parametrize(
     "objective",
-    [BetaElbo(), Iwae(3), Iwae(3, num_backward=1), Hybrid(0.3)],
-    ids=["elbo", "iwae", "iwae of one", "hybrid"],
+    [BetaElbo(), BetaElbo(kl_balance=0.8), Iwae(3), Iwae(3, num_backward=1), Hybrid(0.3)],
+    ids=["elbo", "balanced", "iwae", "iwae of one", "hybrid"],
 )
 def test_an_objective_gives_the_terms_it_names(objective: Objective) -> None:
     model, (x, y, _) = network_model(), batch()

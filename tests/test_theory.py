@@ -59,7 +59,7 @@ def _public() -> list[str]:
         for module in COVERED
         for name, member in vars(importlib.import_module(module)).items()
         if (inspect.isfunction(member) or inspect.isclass(member))
-        and member.__module__ == module
+        and f"{member.__module__}.".startswith(f"{module}.")  # a package shows what is in it
         and not name.startswith("_")
     ]
 
