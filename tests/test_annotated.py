@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cvae.data.annotated import AnnotatedData, answering
+from cvae.data.annotated import AnnotatedData
 from cvae.data.annotators import HABITS, Annotators
 from cvae.data.examples import Batch
 from cvae.data.source import MNIST, Arrays
@@ -136,32 +136,6 @@ def test_one_annotator_is_one_reference_for_each_input(arrays: Arrays) -> None:
     assert test.references.shape == (HELD_OUT, 1, 1, 28, 28)
     assert torch.equal(test.y, test.references[:, 0].float())
     assert torch.equal(data.probabilities("test"), torch.ones(HELD_OUT, 1))
-
-
-def test_who_answers_is_who_the_uniform_draw_falls_to() -> None:
-    probabilities = torch.tensor([[0.4, 0.2, 0.0, 0.4]]).expand(6, -1)
-    uniform = torch.tensor([0.0, 0.39, 0.41, 0.59, 0.61, 0.9999999])
-    assert answering(probabilities, uniform).tolist() == [0, 0, 1, 1, 3, 3]
-    short = torch.tensor([[0.3, 0.3, 0.3]])  # rounding may leave a sum below one
-    assert answering(short, torch.tensor([0.95])).tolist() == [2]
-
-
-def test_who_answers_needs_nothing_that_is_not_deterministic_on_a_gpu(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    draws = torch.Generator().manual_seed(0)
-    probabilities = torch.rand(10_000, 7, generator=draws)
-    probabilities /= probabilities.sum(1, keepdim=True)
-    sums = probabilities.cumsum(1)
-    uniform = sums[:, 3] + torch.randint(-1, 2, (10_000,), generator=draws) * 2**-24  # at the edge
-    above = torch.cat([sums[:, :-1] > uniform.unsqueeze(1), torch.ones(10_000, 1).bool()], 1)
-
-    def refused(*_: Any) -> None:
-        raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation")
-
-    monkeypatch.setattr(torch.Tensor, "cumsum", refused)
-    monkeypatch.setattr(torch, "cumsum", refused)
-    assert torch.equal(answering(probabilities, uniform), above.int().argmax(1))
 
 
 def test_the_mean_is_over_training_answers(

@@ -143,6 +143,20 @@ def test_what_runs_differ_in(compose: Callable[..., dict[str, Any]]) -> None:
     assert keys((), stopping) == ["callbacks.early_stopping"]
 
 
+def test_a_key_that_came_later_is_at_its_default_in_runs_of_before(make: Make) -> None:
+    runs = [make(f"{seed}", -90.0 - seed, f"seed={seed}") for seed in (0, 1)]
+    other = make("other", -80.0, "objective.kl_balance=0.8")
+    path = runs[0] / "config.yaml"
+    config = OmegaConf.load(path)
+    del config.objective.kl_balance
+    OmegaConf.save(config, path)
+    lines = cells(of(*runs, other))
+    assert [(line["objective.kl_balance"], line["n"]) for line in lines] == [
+        ("0.5", "2"),
+        ("0.8", "1"),
+    ]
+
+
 def test_values_are_written_as_on_the_command_line(
     compose: Callable[..., dict[str, Any]],
 ) -> None:

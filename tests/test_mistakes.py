@@ -176,6 +176,7 @@ CONTRADICTIONS = [
     ("model=vae prior=learned", "or model=cvae_learned_prior"),
     ("model=gsnn prior=mixture", "model=gsnn learns through z of its prior"),
     ("prior=mixture objective.free_bits=0.1", "kl_balance are for a KL in closed form"),
+    ("objective=iwae objective.num_backward=8", "has to be below objective.num_samples=8"),
     ("prior=fixed objective.kl_balance=0.8", "objective.kl_balance is for a prior that learns"),
     ("prior=mixture objective=hybrid", "objective=hybrid learns through z of its prior"),
     ("network=conv network.channels=[8,8,8]", "give fewer channels"),

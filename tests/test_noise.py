@@ -1,12 +1,13 @@
 import hashlib
 import struct
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from cvae.noise import Stream, generator, rank_slice
+from cvae.noise import Stream, categorical, generator, rank_slice
 
 
 def draw(stream: Stream, *counters: int) -> Tensor:
@@ -91,3 +92,32 @@ def test_slices_of_an_uneven_batch_leave_nothing_out() -> None:
     parts = [rank_slice(draws, rank, 4) for rank in range(4)]
     assert torch.equal(torch.cat(parts), draws)
     assert {len(part) for part in parts} == {2, 3}
+
+
+def test_an_index_is_where_the_uniform_draw_falls() -> None:
+    probabilities = torch.tensor([[0.4, 0.2, 0.0, 0.4]]).expand(6, -1)
+    uniform = torch.tensor([0.0, 0.39, 0.41, 0.59, 0.61, 0.9999999])
+    assert categorical(probabilities, uniform).tolist() == [0, 0, 1, 1, 3, 3]
+    short = torch.tensor([[0.3, 0.3, 0.3]])  # rounding may leave a sum below one
+    assert categorical(short, torch.tensor([0.95])).tolist() == [2]
+
+
+def test_drawing_an_index_needs_nothing_that_is_not_deterministic_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draws = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(10_000, 7, generator=draws)
+    probabilities /= probabilities.sum(1, keepdim=True)
+    sums = probabilities.cumsum(1)
+    uniform = sums[:, 3] + torch.randint(-1, 2, (10_000,), generator=draws) * 2**-24  # at the edge
+    above = torch.cat([sums[:, :-1] > uniform.unsqueeze(1), torch.ones(10_000, 1).bool()], 1)
+
+    def refused(*_: Any) -> None:
+        raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation")
+
+    monkeypatch.setattr(torch.Tensor, "cumsum", refused)
+    monkeypatch.setattr(torch, "cumsum", refused)
+    assert torch.equal(categorical(probabilities, uniform), above.int().argmax(1))
+    combs = torch.stack([uniform, uniform.flip(0)])
+    both = torch.stack([categorical(probabilities, one) for one in combs])
+    assert torch.equal(categorical(probabilities, combs), both)

@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from enum import IntEnum
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -49,3 +50,20 @@ def generator(
 def rank_slice(draws: Tensor, rank: int, world_size: int) -> Tensor:
     """This rank's part of draws that were made for the global batch: (B, …) to (B / world, …)."""
     return draws.tensor_split(world_size)[rank]
+
+
+def categorical(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Indices drawn as often as probabilities of (B, A) say, (…, B).
+
+    The first whose cumulative probability is above u. Added up one after the other, since `cumsum`
+    is not deterministic on a GPU and an error where the trainer is to be; in float64 and rounded
+    once, as `cumsum` does on the CPU.
+
+    Args:
+        probabilities: adding up to 1, (B, A).
+        uniform: u, from 0 to below 1, (…, B).
+    """
+    sums = torch.stack([*accumulate(probabilities.double().unbind(1))], 1).float()
+    above = sums > uniform.unsqueeze(-1)
+    above[..., -1] = True  # rounding may leave the sum below one
+    return above.int().argmax(-1)

@@ -1,10 +1,12 @@
 """Groups of runs, and what has to be said of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from cvae.comparison.defaults import completed
 from cvae.comparison.keys import check_key, differing, portable, repeatable, value_of
 from cvae.comparison.rows import ORDER, Row
 from cvae.config import Config
@@ -73,8 +75,9 @@ class Comparison:
         keys: Sequence[str] = (),
         failed: Mapping[Path, str] = MappingProxyType({}),
     ) -> None:
-        self.rows, self.failed = list(rows), failed
-        configs = [row.config for row in self.rows]
+        configs = completed([row.config for row in rows])
+        self.rows = [replace(row, config=config) for row, config in zip(rows, configs, strict=True)]
+        self.failed = failed
         for key in keys:
             check_key(key, configs)
         self.keys = list(dict.fromkeys(keys)) or differing(configs) or ["model"]

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 from cvae.allowed import ALLOWED
+from cvae.comparison.defaults import completed
 from cvae.config import Config
 from cvae.errors import unknown
 
@@ -78,7 +79,7 @@ def differing(configs: Sequence[Config]) -> list[str]:
     What only one choice of a group has, such as the channels of a convolutional network, counts
     only if it differs among the runs of that choice: the group's name says the rest.
     """
-    flats = [dict(_flatten(portable(config))) for config in configs]
+    flats = [dict(_flatten(portable(config))) for config in completed(configs)]
     keys = dict.fromkeys(key for flat in flats for key in flat if key not in REPEATS)
     found = [key for key in keys if _differs(key, flats)]
     return sorted(found, key=_place)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -13,7 +12,7 @@ from cvae.data.examples import Examples
 from cvae.data.splits import PARTS, Split, Splits
 from cvae.data.views import View
 from cvae.errors import UserError
-from cvae.noise import Stream, generator, rank_slice
+from cvae.noise import Stream, categorical, generator, rank_slice
 from cvae.ranges import Seed, Size, Text
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ class AnnotatedData(InMemory):
             self._check_shape(name, split)
             draws = generator(Stream.FIXED_ANSWER, PARTS.index(name))
             uniform = torch.rand(len(split.images), generator=draws)
-            self.datasets[name] = dataset(*split, answering(split.probabilities, uniform))
+            self.datasets[name] = dataset(*split, categorical(split.probabilities, uniform))
         self.check_size()
         *shown, _ = self.datasets["val" if self.has_validation else "train"][:NUM_SHOWN]
         self.of_shown = shown
@@ -107,7 +106,7 @@ class AnnotatedData(InMemory):
         images, references, probabilities, _ = tensors
         draws = generator(Stream.ANSWER, self.seed, step, device=images.device)
         uniform = torch.rand(self.batch_size, device=images.device, generator=draws)
-        answers = answering(probabilities, rank_slice(uniform, *self.rank))
+        answers = categorical(probabilities, rank_slice(uniform, *self.rank))
         return images, references, probabilities, answers
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,15 +137,3 @@ class AnnotatedData(InMemory):
                 f"{channels}: give data.view.shape=[{channels},{','.join(map(str, sides))}], the "
                 "shape of those of all splits"
             )
-
-
-def answering(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Who answers, (B,): the first whose cumulative probability, of (B, A), is above u, (B,).
-
-    Added up one after the other, since `cumsum` is not deterministic on a GPU and an error where
-    the trainer is to be; in float64 and rounded once, as `cumsum` does on the CPU.
-    """
-    sums = torch.stack([*accumulate(probabilities.double().unbind(1))], 1).float()
-    above = sums > uniform.unsqueeze(1)
-    above[:, -1] = True  # rounding may leave the sum below one
-    return above.int().argmax(1)

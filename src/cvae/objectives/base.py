@@ -36,12 +36,14 @@ class Objective(Protocol):
 
     Attributes:
         num_samples: how many z it draws for an example.
+        num_spare: how many ε more than that an example comes with in training, behind the others.
         terms: the names of its terms.
         monitor: the term that says which weights are best; it grows as the model gets better.
         warmup_epochs: during which that term may fall without meaning anything.
     """
 
     num_samples: int
+    num_spare: int
     terms: tuple[str, ...]
     monitor: str
     warmup_epochs: float

@@ -31,6 +31,7 @@ class BetaElbo:
     """
 
     num_samples = 1
+    num_spare = 0
     terms: tuple[str, ...] = TERMS
     monitor = "elbo"
 
@@ -65,6 +66,9 @@ class BetaElbo:
             y: what is modelled, (B, …).
             noise: standard-normal ε, (num_samples, B, d).
             epoch: epochs trained so far, a fraction included.
+
+        Raises:
+            UserError: free bits or balancing with a prior that they are not for.
         """
         elbo = model.elbo(x, y, noise)
         if isinstance(elbo.prior, GaussianMixture) and (self.free_bits or self.kl_balance != 0.5):
@@ -93,8 +97,8 @@ def balanced_kl(posterior: Distribution, prior: Distribution, balance: float) ->
     q, p = diagonal(posterior), diagonal(prior)
     if torch.is_grad_enabled() and not p.loc.requires_grad:
         raise UserError(
-            "objective.kl_balance is for a prior that learns: use objective.kl_balance=0.5, or "
-            "prior=learned"
+            "objective.kl_balance is for a prior that learns: use objective.kl_balance=0.5, or a "
+            "model with a learned prior"
         )
     return kl_divergence(_with_gradient(q, 2 * (1 - balance)), _with_gradient(p, 2 * balance))
 
@@ -105,4 +109,4 @@ def _with_gradient(gaussian: Normal, weight: float) -> Normal:
         number.detach() + weight * (number - number.detach())
         for number in (gaussian.loc, gaussian.scale)
     )
-    return Normal(loc, scale)
+    return Normal(loc, scale, validate_args=False)

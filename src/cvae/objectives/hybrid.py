@@ -21,6 +21,7 @@ class Hybrid:
     """
 
     num_samples = 2  # one from each
+    num_spare = 0
     terms: tuple[str, ...] = (*TERMS, "from_prior", "hybrid")
     monitor = "hybrid"
     warmup_epochs = 0.0

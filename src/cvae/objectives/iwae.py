@@ -3,26 +3,36 @@
 import torch
 from torch import Tensor
 
+from cvae.errors import UserError
 from cvae.model import ConditionalVAE
+from cvae.noise import categorical
 from cvae.objectives.base import TERMS, Terms
 from cvae.ranges import NonNegative, Size
+
+BELOW_ONE = 1 - 2**-24  # a float32 may round a uniform number to 1, which is above every sum
 
 
 class Iwae:
     """loss = −log 1/K Σ_k w_k, the importance weighted bound with w = p(y|x,z) p(z|x) / q(z|x,y).
 
     It rises with K from the ELBO (K = 1) to log p(y|x), and lets q be less simple than it looks.
-    A step takes K times the decoder's work; one sample is enough for a warm-up. The gradient is
-    Σ_k w̃_k ∇ log w_k with w̃ = w / Σ w, and most of the work is in it: with `num_backward` it is
-    estimated without bias from so few of the samples, drawn as w̃ has them, and the K pass through
-    the decoder forward alone.
-    Source: Burda et al. 2016, arXiv:1509.00519, eq. 8 and 14, and the end of section 3, where one
-    sample is drawn.
+    A step takes K times the decoder's work; one sample is enough for a warm-up.
+
+    The gradient is −Σ_k r_k ∇ log w_k with r = w / Σ w. With `num_backward` = m it is estimated,
+    without bias, by −1/m Σ_j ∇ log w_j over m samples drawn with probabilities r: the K pass
+    through the model forward alone, and the m once more with their gradient. That saves up to two
+    thirds of a step where the decoder's work on z is most of it and m is small beside K, costs
+    variance, and makes a step of a U-Net slower, whose work is on x.
+    Source: Burda et al. 2016, arXiv:1509.00519, eq. 8 and 14, and the end of section 3, which
+    proposes m = 1.
 
     Args:
         num_samples: K after the warm-up.
         warmup_epochs: epochs with one sample.
-        num_backward: how many of them the gradient is taken of; None for all.
+        num_backward: m, fewer than K; None takes the gradient of all.
+
+    Raises:
+        UserError: m is not below K.
     """
 
     terms: tuple[str, ...] = (*TERMS, "iwae")
@@ -34,12 +44,18 @@ class Iwae:
         warmup_epochs: NonNegative = 0.0,
         num_backward: Size | None = None,
     ) -> None:
-        self.k, self.warmup_epochs, self.num_backward = num_samples, warmup_epochs, num_backward
-        self.num_samples = num_samples + (num_backward is not None)  # one more ε to draw with
+        if num_backward is not None and num_backward >= num_samples:
+            raise UserError(
+                f"objective.num_backward={num_backward} has to be below objective.num_samples="
+                f"{num_samples}: null takes the gradient of all"
+            )
+        self.num_samples, self.warmup_epochs = num_samples, warmup_epochs
+        self.num_backward = num_backward
+        self.num_spare = 0 if num_backward is None else 1  # to draw those few with
 
     def samples_at(self, epoch: float) -> int:
         """K after so many epochs."""
-        return 1 if epoch < self.warmup_epochs else self.k
+        return 1 if epoch < self.warmup_epochs else self.num_samples
 
     def settings(self, epoch: float) -> dict[str, float]:
         """The K of this moment."""
@@ -48,40 +64,43 @@ class Iwae:
     def __call__(
         self, model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor, epoch: float
     ) -> Terms:
-        """The terms of a batch, `iwae` the bound; arguments as in `BetaElbo`."""
+        """The terms of a batch, `iwae` the bound.
+
+        Arguments as in `BetaElbo`; where gradients are wanted of a few samples, ε is of
+        (K + 1, B, d), and the first number of an example's last ε says which.
+        """
         samples = noise[: self.samples_at(epoch)]
         few = self.num_backward
-        if few is None or few >= len(samples) or not torch.is_grad_enabled():
+        if few is None or len(samples) == 1 or not (torch.is_grad_enabled() and model.latent_dim):
             elbo = model.elbo(x, y, samples)
             bound = elbo.importance_bound
             return Terms(loss=-bound, elbo=elbo, own={"iwae": bound})
         with torch.no_grad():
             elbo = model.elbo(x, y, samples)
-            bound = elbo.importance_bound
             uniform = torch.special.ndtr(noise[-1, :, 0])
-            chosen = resample(elbo.log_weights, uniform, few)
-            samples = samples.gather(0, chosen.unsqueeze(-1).expand(-1, -1, samples.shape[-1]))
-        log_weights = model.elbo(x, y, samples).log_weights.mean(0)
-        loss = log_weights.detach() - bound - log_weights  # −bound, with the gradient of the few
-        return Terms(loss=loss, elbo=elbo, own={"iwae": bound})
+            chosen = resample(elbo.log_weights, uniform, few).unsqueeze(-1)
+        torch.clear_autocast_cache()  # up to torch 2.9 it hands weights on without their gradient
+        again = model.elbo(x, y, samples.gather(0, chosen.expand(-1, -1, model.latent_dim)))
+        bound, log_weight = elbo.importance_bound, again.log_weights.mean(0)
+        # the bound's value, the few samples' gradient
+        return Terms(bound.neg() + log_weight.detach() - log_weight, elbo, {"iwae": bound})
 
 
 def resample(log_weights: Tensor, uniform: Tensor, count: int) -> Tensor:
-    """Indices drawn as often as weights have them: k comes up `count`·w_k / Σ w times on average.
+    """Indices drawn with replacement in proportion to weights: on average m w_k / Σ w times k.
 
-    Systematic resampling: one uniform number sets an even comb of `count` teeth over the
-    cumulated weights, so that k never comes up a whole time more or less than that.
-    Source: Kitagawa 1996, "Monte Carlo filter and smoother", appendix.
+    Systematic resampling: one uniform number sets an even comb of m teeth over the cumulated
+    weights, so that k comes up less than one time more or less often than that.
+    Source: Kitagawa 1996, doi:10.2307/1390750, appendix.
 
     Args:
-        log_weights: log w, (K, B).
+        log_weights: log w, up to a constant, (K, B).
         uniform: in [0, 1], (B,).
-        count: how many.
+        count: m.
 
     Returns:
-        (count, B).
+        (m, B).
     """
+    offset = uniform.double().clamp(max=BELOW_ONE)
     teeth = torch.arange(count, device=uniform.device).unsqueeze(-1)
-    ends = log_weights.softmax(0).cumsum(0).T.contiguous()
-    drawn = torch.searchsorted(ends, ((teeth + uniform) / count).T.contiguous())
-    return drawn.T.clamp(max=len(log_weights) - 1)  # the last end is 1 but for rounding
+    return categorical(log_weights.double().softmax(0).T, (teeth + offset) / count)

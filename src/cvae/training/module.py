@@ -109,10 +109,13 @@ class Training(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _training_noise(self, device: torch.device) -> Tensor:
-        """This rank's share of the global batch's ε for this step, (num_samples, B, d)."""
+        """This rank's share of the global batch's ε of a step, (num_samples + num_spare, B, d)."""
         latent = generator(Stream.LATENT, self.seed, self.global_step, device=device)
-        shape = (self.batch_size, self.objective.num_samples, self.model.latent_dim)
-        noise = torch.randn(shape, device=device, generator=latent)
+        counts = (self.objective.num_samples, self.objective.num_spare)
+        shapes = [(self.batch_size, count, self.model.latent_dim) for count in counts]
+        # in turn, so that spare ones leave the samples as they are
+        parts = [torch.randn(shape, device=device, generator=latent) for shape in shapes]
+        noise = torch.cat(parts, 1)
         return rank_slice(noise, self.global_rank, self.trainer.world_size).transpose(0, 1)
 
     def _evaluation_noise(self, split: str, position: Tensor) -> Tensor:

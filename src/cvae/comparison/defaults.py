@@ -1,0 +1,50 @@
+"""Configs of several versions made comparable: a key that came later, at its default."""
+
+import inspect
+import pkgutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Any
+
+from cvae.allowed import ALLOWED
+from cvae.config import Config
+
+
+def completed(configs: Sequence[Config]) -> list[dict[str, Any]]:
+    """Copies of configs with the arguments that another's node of the same target names as well.
+
+    A node that leaves one out was built with the default of its class, as one that a version
+    without that argument has written.
+    """
+    copies = [deepcopy(dict(config)) for config in configs]
+    nodes = [node for copy in copies for node in _nodes(copy) if node["_target_"] in ALLOWED]
+    names: dict[str, set[str]] = defaultdict(set)
+    for node in nodes:
+        names[node["_target_"]].update(node)
+    for node in nodes:
+        if missing := names[node["_target_"]] - node.keys():
+            node.update(_defaults(node["_target_"], missing))
+    return copies
+
+
+def _defaults(target: str, names: set[str]) -> dict[str, Any]:
+    """Those of some arguments that have one."""
+    parameters = inspect.signature(pkgutil.resolve_name(target)).parameters
+    return {
+        name: parameters[name].default
+        for name in names & parameters.keys()
+        if parameters[name].default is not inspect.Parameter.empty
+    }
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """What describes objects, at whatever depth."""
+    if isinstance(node, dict):
+        if isinstance(node.get("_target_"), str):
+            yield node
+        for value in node.values():
+            yield from _nodes(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _nodes(value)
