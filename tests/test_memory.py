@@ -56,6 +56,41 @@ def test_memory_that_is_used_again_causes_no_page_faults() -> None:
     assert growing < growing_without / 20
 
 
+ESTIMATE = """
+import resource
+
+import torch
+
+from cvae.densities import BernoulliHead
+from cvae.evaluation.evidence import estimate, from_posterior
+from cvae.memory import keep_freed_memory
+from cvae.models import fixed_prior, vae
+from cvae.networks import MLP
+
+
+def peak(examples):
+    y = torch.zeros(examples, 784)
+    estimate(from_posterior, model, y[:, :0], y, num_samples=500)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+keep_freed_memory()
+model = vae((0,), (784,), MLP([8], "tanh"), fixed_prior, BernoulliHead(), 50)
+print(peak(1000), peak(6000))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not GLIBC, reason="mallopt is glibc's, and elsewhere the unit is another")
+def test_an_estimate_takes_as_much_memory_for_many_examples_as_for_few() -> None:
+    """A chunk's logits are 8 MB, and its results may not lie where the next one's should."""
+    command = [sys.executable, "-c", ESTIMATE]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    few, many = (int(number) for number in output.split())  # KiB
+    # 25 MiB were seen, and 430 when each of the 1000 further chunks left its results there
+    assert many - few < 150 * 1024
+
+
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
     def refuse(name: str | None) -> None:

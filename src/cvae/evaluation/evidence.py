@@ -68,19 +68,22 @@ def estimate(
     check_num_samples(num_samples)
     _, size = shape_of_chunk(num_samples, y[0].numel())
 
-    def part(start: int) -> tuple[Tensor, Tensor, Tensor]:
-        stop = start + size
-        draws = generator(Stream.EVIDENCE, seed, start, device=x.device)
-        return _weigh_part(weigh, model, x[start:stop], y[start:stop], num_samples, draws)
+    # one place for all results: thousands of small ones, each kept where a chunk's tensors have
+    # just been freed, would leave none of the holes large enough for the next chunk's
+    log_means, log_squares = torch.empty(2, REPEATS, len(x), dtype=torch.float64, device=x.device)
+    reconstruction = torch.empty(len(x), dtype=torch.float64, device=x.device)
 
-    log_means, log_squares, reconstruction = [], [], []
-    for means, squares, mean in in_parallel(part, range(0, len(x), size), x.device):
-        log_means.append(means)
-        log_squares.append(squares)
-        reconstruction.append(mean)
-        advance(len(mean) * num_samples)
-    parts = (torch.cat(log_means, 1), torch.cat(log_squares, 1), torch.cat(reconstruction))
-    return Evidence(*parts, num_samples)
+    def part(start: int) -> int:
+        some = slice(start, start + size)
+        draws = generator(Stream.EVIDENCE, seed, start, device=x.device)
+        log_means[:, some], log_squares[:, some], reconstruction[some] = _weigh_part(
+            weigh, model, x[some], y[some], num_samples, draws
+        )
+        return len(x[some])
+
+    for count in in_parallel(part, range(0, len(x), size), x.device):
+        advance(count * num_samples)
+    return Evidence(log_means, log_squares, reconstruction, num_samples)
 
 
 @torch.inference_mode()
