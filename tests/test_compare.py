@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,7 @@ def test_what_runs_differ_in(compose: Callable[..., dict[str, Any]]) -> None:
         "objective.beta",
     ]
     assert keys((), ("+optimizer.amsgrad=true",)) == ["optimizer.amsgrad"]
+    assert keys((), ("+optimizer.betas=[0.9,0.999]",)) == []  # torch's default
     assert keys((), ("data.root=/a",), ("data.root=/b",)) == []
     guesses = (("model.guess=/a",), ("model.guess=/b",), ("model.guess=true",))
     assert keys(*guesses[:2]) == []
@@ -155,6 +157,16 @@ def test_a_key_that_came_later_is_at_its_default_in_runs_of_before(make: Make) -
         ("0.5", "2"),
         ("0.8", "1"),
     ]
+
+
+def test_configs_are_compared_without_importing_what_is_not_allowed(
+    compose: Callable[..., dict[str, Any]],
+) -> None:
+    own = [compose(), compose()]
+    own[0]["objective"] = {"_target_": "antigravity.Objective", "weight": 1}
+    own[1]["objective"] = {"_target_": "antigravity.Objective"}
+    assert differing(own) == ["objective.weight"]
+    assert "antigravity" not in sys.modules
 
 
 def test_values_are_written_as_on_the_command_line(

@@ -233,6 +233,16 @@ def test_the_number_of_threads_changes_no_digit(monkeypatch: pytest.MonkeyPatch)
         assert torch.equal(other.reconstruction, found[0].reconstruction)
 
 
+def test_a_caller_may_be_in_inference_mode() -> None:
+    model = linear_gaussian("learned")
+    data = drawn_from(model)
+    outside = estimate(from_posterior, model, *data, num_samples=20)
+    with torch.inference_mode():  # which the threads that fill the numbers are not in
+        inside = estimate(from_posterior, model, *data, num_samples=20)
+    assert torch.equal(inside.log_means, outside.log_means)
+    assert torch.equal(inside.reconstruction, outside.reconstruction)
+
+
 def test_what_goes_wrong_in_a_part_ends_the_whole_and_gives_the_threads_back() -> None:
     def weigh(*_: object) -> tuple[Tensor, Tensor]:
         raise UserError("in a thread")

@@ -1,4 +1,7 @@
-"""Random numbers as a function of counters, so that a run does not depend on where it ran."""
+"""Random numbers as a function of counters, so that a run does not depend on where it ran.
+
+And which index a uniform one draws.
+"""
 
 import hashlib
 import struct

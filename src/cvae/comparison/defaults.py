@@ -12,10 +12,10 @@ from cvae.config import Config
 
 
 def completed(configs: Sequence[Config]) -> list[dict[str, Any]]:
-    """Copies of configs with the arguments that another's node of the same target names as well.
+    """Copies of configs in which objects also have the arguments that others of their class name.
 
-    A node that leaves one out was built with the default of its class, as one that a version
-    without that argument has written.
+    They are at the class's default: a run of a version that did not know an argument was built
+    with that. Nothing is imported for classes of a user's own package, which stay as they are.
     """
     copies = [deepcopy(dict(config)) for config in configs]
     nodes = [node for copy in copies for node in _nodes(copy) if node["_target_"] in ALLOWED]
@@ -31,10 +31,11 @@ def completed(configs: Sequence[Config]) -> list[dict[str, Any]]:
 def _defaults(target: str, names: set[str]) -> dict[str, Any]:
     """Those of some arguments that have one."""
     parameters = inspect.signature(pkgutil.resolve_name(target)).parameters
+    defaults = {name: parameters[name].default for name in names & parameters.keys()}
     return {
-        name: parameters[name].default
-        for name in names & parameters.keys()
-        if parameters[name].default is not inspect.Parameter.empty
+        name: list(value) if isinstance(value, tuple) else value  # as a config writes it
+        for name, value in defaults.items()
+        if value is not inspect.Parameter.empty
     }
 
 

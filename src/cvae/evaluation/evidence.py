@@ -68,10 +68,11 @@ def estimate(
     check_num_samples(num_samples)
     _, size = shape_of_chunk(num_samples, y[0].numel())
 
-    # one place for all results: thousands of small ones, each kept where a chunk's tensors have
-    # just been freed, would leave none of the holes large enough for the next chunk's
-    log_means, log_squares = torch.empty(2, REPEATS, len(x), dtype=torch.float64, device=x.device)
-    reconstruction = torch.empty(len(x), dtype=torch.float64, device=x.device)
+    # one place for all: thousands of small results, each allocated where a chunk has just been
+    # freed, would break up the space that the next chunk needs
+    with torch.inference_mode(False):  # so that other threads may fill it
+        numbers = torch.empty(2 * REPEATS + 1, len(x), dtype=torch.float64, device=x.device)
+    log_means, log_squares, (reconstruction,) = numbers.split([REPEATS, REPEATS, 1])
 
     def part(start: int) -> int:
         some = slice(start, start + size)

@@ -55,5 +55,8 @@ class Objective(Protocol):
     def __call__(
         self, model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor, epoch: float
     ) -> Terms:
-        """The terms of a batch; arguments as in `BetaElbo`."""
+        """The terms of a batch; arguments as in `BetaElbo`.
+
+        The noise of training is of (num_samples + num_spare, B, d), elsewhere of the first alone.
+        """
         ...

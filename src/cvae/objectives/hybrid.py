@@ -36,7 +36,11 @@ class Hybrid:
     def __call__(
         self, model: ConditionalVAE, x: Tensor, y: Tensor, noise: Tensor, epoch: float
     ) -> Terms:
-        """The terms of a batch, `from_prior` the second; arguments as in `BetaElbo`."""
+        """The terms of a batch, `from_prior` the second; arguments as in `BetaElbo`.
+
+        Raises:
+            UserError: the prior is a mixture.
+        """
         elbo = model.elbo(x, y, noise[:1])
         if isinstance(elbo.prior, GaussianMixture):  # through its z gradients have no bound
             raise UserError("objective=hybrid learns through z of its prior: use prior=learned")

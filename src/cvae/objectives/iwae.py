@@ -9,7 +9,7 @@ from cvae.noise import categorical
 from cvae.objectives.base import TERMS, Terms
 from cvae.ranges import NonNegative, Size
 
-BELOW_ONE = 1 - 2**-24  # a float32 may round a uniform number to 1, which is above every sum
+BELOW_ONE = 1 - 2**-24  # a float32 may round Φ(ε) to 1, and no cumulated weight is above that
 
 
 class Iwae:
@@ -20,7 +20,7 @@ class Iwae:
 
     The gradient is −Σ_k r_k ∇ log w_k with r = w / Σ w. With `num_backward` = m it is estimated,
     without bias, by −1/m Σ_j ∇ log w_j over m samples drawn with probabilities r: the K pass
-    through the model forward alone, and the m once more with their gradient. That saves up to two
+    through the model without a gradient, and the m once more with theirs. That saves up to two
     thirds of a step where the decoder's work on z is most of it and m is small beside K, costs
     variance, and makes a step of a U-Net slower, whose work is on x.
     Source: Burda et al. 2016, arXiv:1509.00519, eq. 8 and 14, and the end of section 3, which
@@ -77,17 +77,19 @@ class Iwae:
             return Terms(loss=-bound, elbo=elbo, own={"iwae": bound})
         with torch.no_grad():
             elbo = model.elbo(x, y, samples)
-            uniform = torch.special.ndtr(noise[-1, :, 0])
+            uniform = torch.special.ndtr(noise[self.num_samples, :, 0])
             chosen = resample(elbo.log_weights, uniform, few).unsqueeze(-1)
-        torch.clear_autocast_cache()  # up to torch 2.9 it hands weights on without their gradient
+        # where a caller's autocast keeps rounded weights, some versions of torch would hand these
+        # on without their gradient
+        torch.clear_autocast_cache()
         again = model.elbo(x, y, samples.gather(0, chosen.expand(-1, -1, model.latent_dim)))
         bound, log_weight = elbo.importance_bound, again.log_weights.mean(0)
         # the bound's value, the few samples' gradient
-        return Terms(bound.neg() + log_weight.detach() - log_weight, elbo, {"iwae": bound})
+        return Terms((log_weight.detach() - log_weight) - bound, elbo, {"iwae": bound})
 
 
 def resample(log_weights: Tensor, uniform: Tensor, count: int) -> Tensor:
-    """Indices drawn with replacement in proportion to weights: on average m w_k / Σ w times k.
+    """Indices drawn with replacement: k comes up m w_k / Σ w times on average.
 
     Systematic resampling: one uniform number sets an even comb of m teeth over the cumulated
     weights, so that k comes up less than one time more or less often than that.
