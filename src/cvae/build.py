@@ -41,7 +41,7 @@ def check_targets(node: Any, path: str = "") -> None:
     Raises:
         UserError: naming the place and the target.
     """
-    for place, mapping in _mappings(node, path):
+    for place, mapping in mappings(node, path):
         if "_target_" in mapping and not is_allowed(mapping["_target_"]):
             raise UserError(
                 f"{_join(place, '_target_')}={mapping['_target_']} is not on the list of "
@@ -59,7 +59,7 @@ def check_arguments(node: Any, path: str = "") -> None:
         UserError: naming the key, the value and what it should be.
     """
     check_targets(node, path)
-    for place, mapping in _mappings(node, path):
+    for place, mapping in mappings(node, path):
         if "_target_" in mapping:
             plain = {key: value for key, value in mapping.items() if not _describes(value)}
             check_values(_hints(mapping), _without_notation(plain), place)
@@ -115,20 +115,20 @@ def _hints(node: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def _mappings(node: Any, path: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+def mappings(node: Any, path: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
     """Every mapping in a tree of config with its place, the outer before the inner."""
     if isinstance(node, Mapping):
         yield path, node
         for key, value in node.items():
-            yield from _mappings(value, _join(path, key))
+            yield from mappings(value, _join(path, key))
     elif isinstance(node, list):
         for position, value in enumerate(node):
-            yield from _mappings(value, f"{path}[{position}]")
+            yield from mappings(value, f"{path}[{position}]")
 
 
 def _describes(value: Any) -> bool:
     """Whether an object is to be built somewhere in a value."""
-    return any("_target_" in mapping for _, mapping in _mappings(value, ""))
+    return any("_target_" in mapping for _, mapping in mappings(value, ""))
 
 
 def _without_notation(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 import inspect
 import pkgutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
 from cvae.allowed import ALLOWED
+from cvae.build import mappings
 from cvae.config import Config
 
 
@@ -18,7 +19,8 @@ def completed(configs: Sequence[Config]) -> list[dict[str, Any]]:
     with that. Nothing is imported for classes of a user's own package, which stay as they are.
     """
     copies = [deepcopy(dict(config)) for config in configs]
-    nodes = [node for copy in copies for node in _nodes(copy) if node["_target_"] in ALLOWED]
+    found = [node for copy in copies for _, node in mappings(copy, "") if isinstance(node, dict)]
+    nodes = [node for node in found if str(node.get("_target_")) in ALLOWED]
     names: dict[str, set[str]] = defaultdict(set)
     for node in nodes:
         names[node["_target_"]].update(node)
@@ -37,15 +39,3 @@ def _defaults(target: str, names: set[str]) -> dict[str, Any]:
         for name, value in defaults.items()
         if value is not inspect.Parameter.empty
     }
-
-
-def _nodes(node: Any) -> Iterator[dict[str, Any]]:
-    """What describes objects, at whatever depth."""
-    if isinstance(node, dict):
-        if isinstance(node.get("_target_"), str):
-            yield node
-        for value in node.values():
-            yield from _nodes(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _nodes(value)
