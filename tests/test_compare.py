@@ -22,7 +22,7 @@ from cvae.comparison.history import Curve, read_curves
 from cvae.comparison.keys import differing, value_of
 from cvae.comparison.rows import read_row
 from cvae.comparison.sizes import draw_line, lines_against, swept_key
-from cvae.comparison.table import as_csv, table
+from cvae.comparison.table import as_csv, runs, table
 from cvae.errors import UserError
 from cvae.run import Run
 from warm import Command, Warm
@@ -62,8 +62,11 @@ def make(compose: Callable[..., dict[str, Any]], tmp_path: Path) -> Make:
     return folder
 
 
-def evaluation(folder: Path, nll: float, samples: int, **more: Any) -> None:
-    content = {"num_samples": samples, "nll": {"importance": {"mean": nll}}, **more}
+def evaluation(
+    folder: Path, nll: float, samples: int, tenth: float | None = None, **more: Any
+) -> None:
+    estimates = {"importance": {"mean": nll, "mean_of_repeats": nll if tenth is None else tenth}}
+    content = {"num_samples": samples, "nll": estimates, **more}
     (folder / "evaluation.json").write_text(json.dumps(content))
 
 
@@ -319,6 +322,20 @@ def test_evaluations_have_a_column_for_each_number_of_samples(make: Make) -> Non
     assert list(line)[2:7] == ["elbo", "reconstruction", "kl", "nll (K=1000)", "nll (K=5000)"]
 
 
+def test_an_estimate_that_more_samples_would_change_stands_in_brackets(make: Make) -> None:
+    folders = [make(f"{s}", -90.0, f"seed={s}") for s in range(3)]
+    for folder, tenth in zip(folders, (87.5, 87.4, 87.6), strict=True):
+        evaluation(folder, 87.0, 1000, tenth)
+    first, _, last = (of(folder) for folder in folders)
+    assert cells(first)[0]["nll (K=1000)"] == "87.00 ± –"  # half a nat, and no more
+    assert first.notes() == []
+    assert cells(last)[0]["nll (K=1000)"] == "(87.00 ± –)"
+    together = of(*folders)
+    assert cells(together)[0]["nll (K=1000)"] == "(87.00 ± 0.00)"
+    assert [note.partition(",")[0] for note in together.notes()] == ["in brackets: not converged"]
+    assert runs(together, "tsv").count("(87.00)") == 1
+
+
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
@@ -467,6 +484,8 @@ def test_runs_of_several_sizes_are_drawn_and_averaged_against_them(
 
 def test_what_is_no_number_is_no_axis(make: Make) -> None:
     assert swept_key(of(make("a", -90.0), make("b", -91.0, "network=conv"))) is None
+    seeds = [make(f"s{seed}", -90.0, f"seed={seed}") for seed in (1, 2)]
+    assert swept_key(of(*seeds, keys=("model", "seed"))) is None
     assert swept_key(of(make("c", None), make("d", None, "model.latent_dim=2"))) is None
     rates = of(make("e", -90.0), make("f", -91.0, "optimizer.lr=0.5"))
     assert swept_key(rates) == "optimizer.lr"

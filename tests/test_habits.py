@@ -86,16 +86,16 @@ def test_slant_does_not_depend_on_place_or_grey_level() -> None:
     assert slant(moved).item() == pytest.approx(slant(digit).item(), abs=1e-5)
 
 
-def test_who_leans_is_drawn_thin_and_who_stands_thick() -> None:
+def test_who_leans_to_the_right_is_drawn_thin_and_to_the_left_thick() -> None:
     weights, tilt = torch.tensor([0.4, 0.2, 0.2, 0.2]), torch.tensor([0.0, 1.0, -1.0, 0.0])
-    leaning, upright = by_slant(weights, tilt, torch.cat([bar(3, 0.46), bar(3, -0.14)]))
-    torch.testing.assert_close(leaning.sum() + upright.sum(), torch.tensor(2.0).double())
-    # p ∝ p exp(c s) with s = ±1: one unit from upright, but that steps of whole pixels make the
-    # slants up to 0.004 larger, and 2 s by 2 · 0.004 / 0.3
-    for found, s in ((leaning, 1.0), (upright, -1.0)):
-        ratio = (found[1] / found[2]).log().item()
-        assert ratio == pytest.approx(2 * s, abs=0.03)
-        assert (found[0] / found[3]).item() == pytest.approx(2.0)
+    shears = {0.46: 1.0, -0.14: -1.0, 1.0: 2.0, -1.0: -2.0}  # the last two are beyond the ends
+    found = by_slant(weights, tilt, torch.cat([bar(3, shear) for shear in shears]))
+    torch.testing.assert_close(found.sum(1), torch.ones(len(shears)).double())
+    # p ∝ p exp(c s), but that steps of whole pixels make the slants up to 0.004 larger, and 2 s
+    # by 2 · 0.004 / 0.3
+    for p, s in zip(found, shears.values(), strict=True):
+        assert (p[1] / p[2]).log().item() == pytest.approx(2 * s, abs=0.03)
+        assert (p[0] / p[3]).item() == pytest.approx(2.0)
 
 
 def test_always_is_the_weights_made_to_add_up_to_one() -> None:

@@ -50,6 +50,7 @@ from warm import Warm
 NAMES = ["annotator 1", "annotator 2"]
 OTHERS = {
     "without z": "baseline",
+    "with y drawn from p(y|x,z)": "drawn",
     "with z from q(z|x,y)": "posterior",
     "samples of the references themselves": "oracle",
 }
@@ -142,6 +143,7 @@ def test_other_numbers_of_masks_are_drawn_and_told(
     drawn = {
         "oracle": best,
         "posterior": sampled_masks(model, test.x, num, 0, best),
+        "drawn": sampled_masks(model, test.x, num, 0, drawn=True),
         "": sampled_masks(model, test.x, num, 0),
     }
     for whose_masks, masks in drawn.items():
@@ -318,6 +320,18 @@ def test_a_mask_is_where_its_probability_is_above_one_half() -> None:
     x = torch.tensor([0.0, 0.4, 0.5, 0.6, 1.0]).reshape(1, 1, 1, 5)
     expected = torch.tensor([False, False, False, True, True]).reshape(1, 1, 1, 5)
     assert torch.equal(masks_of(model, x, torch.zeros(1, 2)), expected)
+
+
+def test_a_drawn_pixel_is_1_as_often_as_its_probability_says() -> None:
+    """Over 4,000 draws of each the share errs by 0.008 at most, in 99.9% within 0.027."""
+    model = ConditionalVAE(Heads(), StandardNormal(2), Sure(), 2)
+    x = torch.tensor([0.0, 0.1, 0.5, 0.6, 1.0]).reshape(1, 1, 1, 5)
+    masks = sampled_masks(model, x, 4000, 0, drawn=True)
+    share = masks.double().mean((0, 1)).flatten()
+    assert share[[0, 4]].tolist() == [0, 1]
+    assert share.tolist() == pytest.approx(x.flatten().tolist(), abs=0.027)
+    pair = torch.corrcoef(masks[0, :, 0, 0, 2:4].double().T)  # each pixel by itself
+    assert abs(pair[0, 1]) < 0.053
 
 
 def test_each_number_is_that_of_its_own_function() -> None:

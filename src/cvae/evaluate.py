@@ -5,8 +5,10 @@ val it is of the validation images, evaluation_val.json and pictures_val/, and w
 of the judge of digits, which was trained on these images.
 """
 
+import argparse
 import json
 import platform
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,8 +93,7 @@ def evaluate(
     return results
 
 
-def main() -> None:
-    """Read the command line."""
+def _parser() -> argparse.ArgumentParser:
     parser = arguments_over_runs("cvae.evaluate", __doc__)
     with_split(parser)
     parser.add_argument(
@@ -118,26 +119,31 @@ def main() -> None:
         "to the oracle in GED² is closed; one of the FOLDERs is evaluated first",
     )
     parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:1")
-    arguments = read(parser)
+    return parser
+
+
+def main() -> None:
+    """Read the command line."""
+    arguments = read(_parser())
     device = _device(arguments.device)
     check_num_samples(arguments.num_samples)
     check_num_masks(arguments.masks)
     runs = find_all(arguments.folders)
-    baseline: Baseline | None = None
     measured = (arguments.split, arguments.data_root, arguments.masks)
 
-    def evaluated(run: Run) -> str:
+    def evaluated(run: Run, baseline: Baseline | None = None) -> str:
         results = evaluate(run, arguments.num_samples, arguments.seed, device, *measured, baseline)
         return f"{run.config['name']}: {table(results)}"
 
+    beside: Baseline | None = None
     if arguments.baseline:
         without_z = find(arguments.baseline)
         check_baseline(without_z)
         others = [run for run in runs if not run.folder.samefile(without_z.folder)]
         if others != runs:
             show(without_z, "evaluating", evaluated)
-        runs, baseline = others, read_baseline(without_z, arguments.split)
-    for_each_run(runs, "evaluating", evaluated)
+        runs, beside = others, read_baseline(without_z, arguments.split)
+    for_each_run(runs, "evaluating", partial(evaluated, baseline=beside))
 
 
 def _name(device: torch.device) -> str:

@@ -18,8 +18,8 @@ def diagonal(density: Distribution) -> Normal:
         if isinstance(density, Independent):
             name = f"{name}({type(density.base_dist).__name__})"
         raise UserError(
-            "encoder and prior have to be Independent(Normal), or the prior a GaussianMixture, and "
-            f"one is {name}"
+            f"{name} is no density of z: the encoder's has to be Independent(Normal), the prior's "
+            "that or a GaussianMixture"
         )
     return found
 

@@ -114,7 +114,7 @@ class StyleFrequencies(Moments):
     ) -> None:
         if references.shape[1] != self.num_styles:
             raise UserError(
-                f"num_styles={self.num_styles}, but of {references.shape[1]} references"
+                f"num_styles={self.num_styles}, but there are {references.shape[1]} references"
             )
         share, none = shares(samples, references, probabilities, self.threshold)
         super().update(torch.cat([share, none.unsqueeze(1)], 1))

@@ -10,6 +10,7 @@ from cvae.comparison.defaults import completed
 from cvae.comparison.keys import check_key, differing, portable, repeatable, value_of
 from cvae.comparison.rows import ORDER, Row
 from cvae.config import Config
+from cvae.evaluation.report import CONVERGED
 
 WHY_NOT = {
     "density": "the numbers are of different densities",
@@ -18,6 +19,10 @@ WHY_NOT = {
     "pixels": "the runs model different parts of an image",
     "binarize": "the runs were tested on pixels that were made 0 or 1 in different ways",
 }
+UNCONVERGED = (
+    "in brackets: not converged, from a tenth of the samples −log p(y|x) is more than "
+    f"{CONVERGED} nats higher; evaluate with a larger --num-samples"
+)
 
 
 class Group(NamedTuple):
@@ -113,6 +118,8 @@ class Comparison:
             for group in self.groups
             for first, row in group.again
         ]
+        if any(row.unconverged for row in self.rows):
+            lines.append(UNCONVERGED)
         lines += [f"not finished: {row.folder}" for row in self.rows if not row.finished]
         return lines + [f"failed: {folder}: {why}" for folder, why in self.failed.items()]
 

@@ -10,6 +10,7 @@ from typing import Any
 from cvae.config import Config
 from cvae.data.record import which_data
 from cvae.errors import UserError
+from cvae.evaluation.report import converged
 from cvae.files import read_json
 from cvae.run import Run
 
@@ -58,12 +59,14 @@ class Row:
         metrics: its final numbers by column; none if it is not finished.
         conditions: density, data, images, pixels and binarize, which have to be the same for
             numbers to be compared; the density alone if it is not finished.
+        unconverged: those of the metrics that more samples would change.
     """
 
     folder: Path
     config: Config
     metrics: Mapping[str, float]
     conditions: Mapping[str, str]
+    unconverged: frozenset[str] = frozenset()
 
     @property
     def finished(self) -> bool:
@@ -96,7 +99,8 @@ def read_row(run: Run) -> Row:
         "pixels": _pixels(run),
         "binarize": _test_pixels(config),
     }
-    return Row(run.folder, config, metrics, _conditions(final) | seen)
+    doubtful = _unconverged(run.evaluation())
+    return Row(run.folder, config, metrics, _conditions(final) | seen, doubtful)
 
 
 def _planned_density(run: Run) -> str:
@@ -119,6 +123,19 @@ def _evaluation(path: Path) -> dict[str, float | None]:
         if value is not None:
             found[f"{name} ({letter}={samples:.0f})"] = value
     return found
+
+
+def _unconverged(path: Path) -> frozenset[str]:
+    """The estimate of −log p(y|x), if a tenth of its samples gives a much larger one."""
+    if not path.is_file():
+        return frozenset()
+    content = read_json(path)
+    place, letter, size = COUNTED["nll"]
+    mean = _number(content, place, path)
+    repeats = _number(content, (*place[:-1], "mean_of_repeats"), path)
+    if mean is None or repeats is None or converged({"mean": mean, "mean_of_repeats": repeats}):
+        return frozenset()
+    return frozenset({f"nll ({letter}={_number(content, size, path):.0f})"})
 
 
 def _conditions(final: Mapping[str, Any]) -> dict[str, str]:

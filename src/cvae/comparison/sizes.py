@@ -9,6 +9,7 @@ from matplotlib.figure import SubFigure
 
 from cvae.comparison.figures import TITLES, Entry, density, label, picture, plain_panel
 from cvae.comparison.groups import Comparison, Group
+from cvae.comparison.keys import REPEATS
 from cvae.comparison.table import mean_and_deviation, values_of
 
 SIZE = "model.latent_dim"
@@ -29,10 +30,12 @@ class Line(NamedTuple):
 
 
 def swept_key(comparison: Comparison) -> str | None:
-    """The latent size if it is among what differs, or else the first number that is."""
+    """The latent size if it is among what differs, or else the first number that is, but a seed."""
     values = [group.values for group in comparison.groups if group.finished]
     columns = zip(comparison.keys, zip(*values, strict=True), strict=False)
-    found = [key for key, column in columns if _differ(list(map(_number, column)))]
+    found = [
+        key for key, column in columns if key not in REPEATS and _differ(list(map(_number, column)))
+    ]
     return SIZE if SIZE in found else next(iter(found), None)
 
 

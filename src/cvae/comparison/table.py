@@ -49,7 +49,7 @@ def runs(comparison: Comparison, style: str) -> str:
             str(row.folder),
             *group.values,
             value_of(row.config, "seed"),
-            *(_round(row.metrics.get(name), name) for name in comparison.metrics),
+            *(_number(row, name) for name in comparison.metrics),
         ]
         for group in comparison.groups
         for row in group.finished
@@ -105,7 +105,14 @@ def _cell(group: Group, metric: str) -> str:
         return ""
     mean, deviation = mean_and_deviation(values)
     text = f"{_round(mean, metric)} ± {_round(deviation, metric) or '–'}"
+    if any(metric in row.unconverged for row in rows):
+        text = f"({text})"
     return text if len(values) == len(rows) else f"{text} ({len(values)} of {len(rows)})"
+
+
+def _number(row: Row, metric: str) -> str:
+    text = _round(row.metrics.get(metric), metric)
+    return f"({text})" if metric in row.unconverged else text
 
 
 def values_of(group: Group, metric: str) -> list[float]:

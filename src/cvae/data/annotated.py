@@ -133,7 +133,7 @@ class AnnotatedData(InMemory):
         if tuple(split.images.shape[1:]) != tuple(self.view.x_shape):
             channels, *sides = split.images.shape[1:]
             raise UserError(
-                f"the images of {name} have {'x'.join(map(str, sides))} pixels, and channels: "
-                f"{channels}: give data.view.shape=[{channels},{','.join(map(str, sides))}], the "
+                f"the images of {name} have {'x'.join(map(str, sides))} pixels in {channels} "
+                f"channel(s): give data.view.shape=[{channels},{','.join(map(str, sides))}], the "
                 "shape of those of all splits"
             )

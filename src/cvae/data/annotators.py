@@ -18,7 +18,7 @@ from cvae.ranges import NonNegative
 
 AT_ONCE = 10_000  # digits, to bound the memory
 # among the slants of MNIST's digits: their median is 0.10, mean 0.11, standard deviation 0.28
-UPRIGHT, SPREAD = 0.16, 0.3
+MIDDLE, SPREAD = 0.16, 0.3
 TILT: Mapping[str, float] = {"thin": 1.0, "thick": -1.0}
 Habit = Literal["faithful", "thin", "thick", "fractured"]
 Who = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -30,11 +30,12 @@ def always(weights: Tensor, tilt: Tensor, digits: Tensor) -> Tensor:
 
 
 def by_slant(weights: Tensor, tilt: Tensor, digits: Tensor) -> Tensor:
-    """p_a(x) ∝ p_a exp(c_a s), s = (slant − 0.16) / 0.3 within ±2: who leans is drawn thin.
+    """p_a(x) ∝ p_a exp(c_a s), s = (slant − 0.16) / 0.3 within ±2.
 
-    c is 1 for thin, −1 for thick and 0 for the others.
+    c is 1 for thin, −1 for thick and 0 for the others: the more a digit leans to the right, the
+    more often it is drawn thin, and thick the more to the left.
     """
-    s = ((slant(digits) - UPRIGHT) / SPREAD).clamp(-2, 2)
+    s = ((slant(digits) - MIDDLE) / SPREAD).clamp(-2, 2)
     return (weights.log() + s.unsqueeze(1) * tilt).softmax(1)
 
 
@@ -48,8 +49,8 @@ class Annotators:
         digits: whose masks these are.
         annotators: who there are.
         probabilities: how often each answers; of those there are, they are made to add up to one.
-        style: always (the same for every digit) or by_slant (who leans is drawn thin more often,
-            who stands is drawn thick).
+        style: always (the same for every digit) or by_slant (the more a digit leans to the right,
+            the more often it is drawn thin, and thick the more to the left).
         blur: standard deviation of a Gaussian that x is blurred with, pixels.
         noise: standard deviation of what is added to x then, of the range [0, 1].
 
@@ -69,7 +70,7 @@ class Annotators:
         noise: NonNegative,
     ) -> None:
         if len(set(annotators)) < len(annotators):
-            raise UserError(f"data.annotators={annotators}: one of them comes twice")
+            raise UserError(f"data.annotators={annotators}: name each once")
         if missing := [name for name in annotators if not probabilities.get(name)]:
             raise UserError(f"data.probabilities.{missing[0]}: above 0, or leave {missing[0]} out")
         self.digits, self.names = digits, list(annotators)

@@ -23,14 +23,27 @@ BATCH = 100  # inputs of 28×28
 ROWS = BATCH * NUM_SAMPLES  # masks of 28×28 at once
 
 
-def masks_of(model: ConditionalVAE, x: Tensor, z: Tensor) -> Tensor:
-    """p(y=1|x,z) > ½, (…, B, *y_shape) of bool, for x (B, …) and z (…, B, d)."""
-    return model.decoder(x, z).mean > 0.5
+def masks_of(
+    model: ConditionalVAE, x: Tensor, z: Tensor, draws: torch.Generator | None = None
+) -> Tensor:
+    """p(y=1|x,z) > ½, (…, B, *y_shape) of bool, for x (B, …) and z (…, B, d).
+
+    With a generator to draw from, y ~ p(y|x,z) instead: p(y=1|x,z) > u, u uniform in each pixel.
+    """
+    mean = model.decoder(x, z).mean
+    if draws is None:
+        return mean > 0.5
+    return mean > torch.rand(mean.shape, device=mean.device, generator=draws)
 
 
 @torch.inference_mode()
 def sampled_masks(
-    model: ConditionalVAE, x: Tensor, num_samples: int, seed: int, answers: Tensor | None = None
+    model: ConditionalVAE,
+    x: Tensor,
+    num_samples: int,
+    seed: int,
+    answers: Tensor | None = None,
+    drawn: bool = False,
 ) -> Tensor:
     """Masks p(y=1|x,z) > ½, (N, S, *y_shape) of bool, on the CPU.
 
@@ -41,6 +54,7 @@ def sampled_masks(
         seed: of z.
         answers: masks y, (N, S, *y_shape) of bool, each for a z from q(z|x,y); without them z is
             from p(z|x).
+        drawn: whether y is drawn from p(y|x,z) instead, of the same z.
     """
     masks, size = [], _inputs_at_once(num_samples, x[0].numel())
     for place, some in enumerate(tqdm(x.split(size), desc="masks", unit_scale=size, unit="x")):
@@ -52,7 +66,8 @@ def sampled_masks(
         draws = generator(Stream.GENERATION, seed, place, device=x.device)
         shape = (num_samples, len(some), model.latent_dim)
         z = reparameterize(density, torch.randn(shape, device=x.device, generator=draws))
-        masks.append(masks_of(model, some, z).transpose(0, 1).cpu())
+        found = masks_of(model, some, z, draws if drawn else None)
+        masks.append(found.transpose(0, 1).cpu())
     return torch.cat(masks)
 
 
@@ -90,11 +105,13 @@ def against_references(
     num_samples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """The spread of a model's samples, and of two who know the references.
+    """The spread of a model's samples, and of others that say what it is short of.
 
-    The oracle draws from the references. The decoder, given z from q(z|x,y) of the oracle's, draws
-    them again: the most that a p(z|x) which follows q could gain, since q reads this image's own
-    masks, whose edges x does not show and no p(z|x) can know. Left out where q is the prior itself.
+    Masks whose pixels are drawn from p(y|x,z) vary by what z leaves open too, each pixel by itself;
+    left out where y is not 0 or 1 to the likelihood. The oracle draws from the references. The
+    decoder, given z from q(z|x,y) of the oracle's, draws them again: the most that a p(z|x) which
+    follows q could gain, since q reads this image's own masks, whose edges x does not show and no
+    p(z|x) can know. Left out where q is the prior itself.
 
     Args:
         model: the composition, on the device of x.
@@ -108,6 +125,9 @@ def against_references(
     truth = references.bool().cpu(), probabilities.cpu()
     best = oracle(*truth, num_samples, generator(Stream.REFERENCES, seed))
     known = {}
+    nowhere = x.new_zeros(1, model.latent_dim)
+    if model.decoder(x[:1], nowhere).support.is_discrete:
+        known["drawn"] = measured(sampled_masks(model, x, num_samples, seed, drawn=True), *truth)
     if not isinstance(model.encoder, PriorAsPosterior):
         known["posterior"] = measured(sampled_masks(model, x, num_samples, seed, best), *truth)
     return {

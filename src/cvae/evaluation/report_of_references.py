@@ -15,6 +15,7 @@ SPREAD = (  # of samples against the references
 WITHOUT_Z = {"without z": "baseline"}
 OTHERS = {
     **WITHOUT_Z,
+    "with y drawn from p(y|x,z)": "drawn",
     "with z from q(z|x,y)": "posterior",
     "samples of the references themselves": "oracle",
 }
