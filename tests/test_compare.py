@@ -1,6 +1,7 @@
 """Runs side by side: numbers by hand, folders by hand, and the real command over real runs."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from cvae.comparison.history import Curve, read_curves
 from cvae.comparison.keys import differing, value_of
 from cvae.comparison.rows import read_row
 from cvae.comparison.sizes import draw_line, lines_against, swept_key
-from cvae.comparison.table import as_csv, runs, table
+from cvae.comparison.table import as_csv, averages, runs, table
 from cvae.errors import UserError
 from cvae.run import Run
 from warm import Command, Warm
@@ -334,6 +335,10 @@ def test_an_estimate_that_more_samples_would_change_stands_in_brackets(make: Mak
     assert cells(together)[0]["nll (K=1000)"] == "(87.00 ± 0.00)"
     assert [note.partition(",")[0] for note in together.notes()] == ["in brackets: not converged"]
     assert runs(together, "tsv").count("(87.00)") == 1
+    lines = list(csv.DictReader(io.StringIO(as_csv(together))))
+    assert sorted(line["not converged"] for line in lines) == ["", "", "nll (K=1000)"]
+    (line,) = csv.DictReader(io.StringIO(averages(together)))
+    assert line["not converged"] == "nll (K=1000)"
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_balancing_weighs_the_gradients_of_the_kl_and_leaves_its_value(balance: 
 def test_balancing_needs_a_prior_that_learns() -> None:
     x, y, noise = torch.zeros(2, 1), torch.ones(2, 1), torch.zeros(1, 2, 3)
     objective = BetaElbo(kl_balance=0.8)
-    with pytest.raises(UserError, match="or prior=learned"):
+    with pytest.raises(UserError, match="or prior=learned where"):
         objective(by_hand_model(), x, y, noise, epoch=0)
 
 

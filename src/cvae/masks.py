@@ -18,7 +18,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
         TypeError: the masks are not boolean.
     """
     if a.dtype != torch.bool or b.dtype != torch.bool:
-        raise TypeError(f"masks are boolean, not {a.dtype} and {b.dtype}: mean > 0.5")
+        raise TypeError(f"masks are boolean, not {a.dtype} and {b.dtype}: pass mean > 0.5")
     with torch.autocast(a.device.type, enabled=False):  # 16 bits do not count all pixels
         a, b = a.flatten(2).float(), b.flatten(2).float()
         both = (a @ b.mT).double()

@@ -28,8 +28,8 @@ CONTENDERS: Mapping[str, Contender] = {
     "usual": contenders.usual,
     "floor": contenders.floor,
 }
-WISHES = {"cvae/bare": 0.95, "cvae/usual": 2.2, "compiled/bare": 1.15}
-WISHED_AT = 128  # images a step
+GOALS = {"cvae/bare": 0.95, "cvae/usual": 2.2, "compiled/bare": 1.15}
+GOALS_AT = 128  # images a step
 MOST_STEPS = 1000  # where the floor is a GPU's, the usual way would take an hour
 
 
@@ -39,7 +39,7 @@ def those_that_work(device: torch.device) -> dict[str, Contender]:
     for name, contender in CONTENDERS.items():
         try:
             with redirect_stdout(io.StringIO()):
-                contender(WISHED_AT, 20, device)
+                contender(GOALS_AT, 20, device)
         except UserError as error:
             if contender is not contenders.compiled:  # which alone needs a compiler
                 raise
@@ -76,12 +76,12 @@ def measure(
 
 
 def ratios(speeds: Speeds) -> dict[str, float]:
-    """The median over the rounds of each ratio of speeds that there is a wish for."""
+    """The median over the rounds of each ratio of speeds that there is a goal for."""
     found = {}
-    for wish in WISHES:
-        one, other = (speeds.get(name) for name in wish.split("/"))
+    for goal in GOALS:
+        one, other = (speeds.get(name) for name in goal.split("/"))
         if one and other:
-            found[wish] = statistics.median(a / b for a, b in zip(one, other, strict=True))
+            found[goal] = statistics.median(a / b for a, b in zip(one, other, strict=True))
     return found
 
 
@@ -98,7 +98,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measure, print a table and a last line for scripts, end with 0 if the wishes held."""
+    """Measure, print a table and a last line for scripts, end with 0 if the goals are reached."""
     parser = argparse.ArgumentParser(
         prog="python -m cvae.benchmark", description=contenders.__doc__
     )
@@ -112,14 +112,14 @@ def main() -> None:
     MNIST().prepare(None)
     print(f"training images a second on {device}, {torch.get_num_threads()} threads, medians")
     programs, found = those_that_work(device), {}
-    for batch_size in (WISHED_AT, 512):
+    for batch_size in (GOALS_AT, 512):
         speeds = measure(programs, batch_size, arguments.seconds, arguments.rounds, device)
         for name, values in speeds.items():
             what = str(programs[name].__doc__).splitlines()[0]
             print(f"batch {batch_size:<5}{name:10}{statistics.median(values):8,.0f}  {what}")
         found[batch_size] = ratios(speeds)
-    held = all(ratio >= WISHES[wish] for wish, ratio in found[WISHED_AT].items())
-    print("ratios", json.dumps({"held": held, "wishes": WISHES, **found}))
+    held = all(ratio >= GOALS[goal] for goal, ratio in found[GOALS_AT].items())
+    print("ratios", json.dumps({"held": held, "goals": GOALS, **found}))
     sys.exit(0 if held else 1)
 
 

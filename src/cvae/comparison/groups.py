@@ -118,7 +118,7 @@ class Comparison:
             for group in self.groups
             for first, row in group.again
         ]
-        if any(row.unconverged for row in self.rows):
+        if any(row.unconverged for group in self.groups for row in group.finished):
             lines.append(UNCONVERGED)
         lines += [f"not finished: {row.folder}" for row in self.rows if not row.finished]
         return lines + [f"failed: {folder}: {why}" for folder, why in self.failed.items()]

@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 
 def swept_key(comparison: Comparison) -> str | None:
-    """The latent size if it is among what differs, or else the first number that is, but a seed."""
+    """The latent size if it is among what differs, or else the first number but a seed."""
     values = [group.values for group in comparison.groups if group.finished]
     columns = zip(comparison.keys, zip(*values, strict=True), strict=False)
     found = [

@@ -21,6 +21,7 @@ DECIMALS = {
     "style_recall": 3,
     "evaluated": 0,
 }
+UNCONVERGED = "not converged"  # the column that names those numbers, in CSV
 
 
 def title(comparison: Comparison) -> str:
@@ -62,7 +63,8 @@ def as_csv(comparison: Comparison) -> str:
     keys = [key for key in comparison.keys if key != "seed"]
     file = io.StringIO(newline="")
     writer = csv.writer(file)
-    writer.writerow(["folder", "finished", "repeats", *keys, "seed", *WHY_NOT, *comparison.metrics])
+    names = ["folder", "finished", "repeats", *keys, "seed", *WHY_NOT, *comparison.metrics]
+    writer.writerow([*names, UNCONVERGED])
     rows: list[tuple[Path | None, Row]]
     rows = [(None, row) for group in comparison.groups for row in group.rows]
     rows += [pair for group in comparison.groups for pair in group.again]
@@ -71,7 +73,8 @@ def as_csv(comparison: Comparison) -> str:
         conditions = [row.conditions.get(name, "") for name in WHY_NOT]
         numbers = [row.metrics.get(name, "") for name in comparison.metrics]
         finished = "true" if row.finished else "false"
-        writer.writerow([row.folder, finished, first, *values, *conditions, *numbers])
+        told = [row.folder, finished, first, *values, *conditions, *numbers]
+        writer.writerow([*told, _listed(row.unconverged)])
     return file.getvalue()
 
 
@@ -80,7 +83,7 @@ def averages(comparison: Comparison) -> str:
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     parts = [f"{name}{part}" for name in comparison.metrics for part in ("", " sd", " n")]
-    writer.writerow([*comparison.keys, *comparison.conditions, "n", *parts])
+    writer.writerow([*comparison.keys, *comparison.conditions, "n", *parts, UNCONVERGED])
     for group in comparison.groups:
         if group.finished:
             numbers = list[object]()
@@ -88,8 +91,13 @@ def averages(comparison: Comparison) -> str:
                 values = values_of(group, name)
                 mean, deviation = mean_and_deviation(values) if values else ("", None)
                 numbers += [mean, "" if deviation is None else deviation, len(values)]
-            writer.writerow([*group.values, len(group.finished), *numbers])
+            doubtful = frozenset[str]().union(*(row.unconverged for row in group.finished))
+            writer.writerow([*group.values, len(group.finished), *numbers, _listed(doubtful)])
     return file.getvalue()
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:

@@ -25,12 +25,12 @@ Who = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def always(weights: Tensor, tilt: Tensor, digits: Tensor) -> Tensor:
-    """The annotators' probabilities p_a, the same for every digit, (N, A)."""
+    """The annotators' probabilities p_a, (A,), the same for each of (N, 28, 28) digits, (N, A)."""
     return (weights / weights.sum()).expand(len(digits), -1)
 
 
 def by_slant(weights: Tensor, tilt: Tensor, digits: Tensor) -> Tensor:
-    """p_a(x) ∝ p_a exp(c_a s), s = (slant − 0.16) / 0.3 within ±2.
+    """p_a(x) ∝ p_a exp(c_a s), (N, A), s = (slant − 0.16) / 0.3 within ±2.
 
     c is 1 for thin, −1 for thick and 0 for the others: the more a digit leans to the right, the
     more often it is drawn thin, and thick the more to the left.

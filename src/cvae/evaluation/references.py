@@ -45,13 +45,13 @@ def sampled_masks(
     answers: Tensor | None = None,
     drawn: bool = False,
 ) -> Tensor:
-    """Masks p(y=1|x,z) > ½, (N, S, *y_shape) of bool, on the CPU.
+    """Masks p(y=1|x,z) > ½, or y ~ p(y|x,z), (N, S, *y_shape) of bool, on the CPU.
 
     Args:
         model: the composition, on the device of x.
         x: the conditions, (N, …).
         num_samples: S.
-        seed: of z.
+        seed: of z, and of the pixels if they are drawn.
         answers: masks y, (N, S, *y_shape) of bool, each for a z from q(z|x,y); without them z is
             from p(z|x).
         drawn: whether y is drawn from p(y|x,z) instead, of the same z.
@@ -107,11 +107,12 @@ def against_references(
 ) -> dict[str, Any]:
     """The spread of a model's samples, and of others that say what it is short of.
 
-    Masks whose pixels are drawn from p(y|x,z) vary by what z leaves open too, each pixel by itself;
-    left out where y is not 0 or 1 to the likelihood. The oracle draws from the references. The
-    decoder, given z from q(z|x,y) of the oracle's, draws them again: the most that a p(z|x) which
-    follows q could gain, since q reads this image's own masks, whose edges x does not show and no
-    p(z|x) can know. Left out where q is the prior itself.
+    - `drawn`: masks whose pixels are drawn from p(y|x,z) vary by what z leaves open too, each pixel
+      by itself; only where the likelihood is of 0/1.
+    - `posterior`: with z from q(z|x,y) of the oracle's, the most that a p(z|x) which follows q
+      could gain, since q reads this image's own masks, whose edges x does not show and no p(z|x)
+      can know; only where q is not the prior itself.
+    - `oracle`: draws from the references.
 
     Args:
         model: the composition, on the device of x.

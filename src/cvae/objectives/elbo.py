@@ -97,8 +97,8 @@ def balanced_kl(posterior: Distribution, prior: Distribution, balance: float) ->
     q, p = diagonal(posterior), diagonal(prior)
     if torch.is_grad_enabled() and not p.loc.requires_grad:
         raise UserError(
-            "objective.kl_balance is for a prior that learns: use objective.kl_balance=0.5 or "
-            "prior=learned"
+            "objective.kl_balance is for a prior that learns: use objective.kl_balance=0.5, or "
+            "prior=learned where the prior sees x"
         )
     return kl_divergence(_with_gradient(q, 2 * (1 - balance)), _with_gradient(p, 2 * balance))
 
