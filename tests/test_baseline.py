@@ -62,7 +62,7 @@ def test_a_baseline_is_trained_to_its_end_and_evaluated_on_the_split(
     squares_run: Run, without_z: Run, warm: Warm, tmp_path: Path
 ) -> None:
     command = warm.start("cvae.evaluate", *beside(squares_run, without_z), "--split", "val").wait()
-    assert "python -m cvae.evaluate it with --split val" in command.error
+    assert "is not evaluated: python -m cvae.evaluate " in command.error
     run = copy(without_z, tmp_path)
     run.metrics.unlink()
     with pytest.raises(UserError, match="train it to its end"):

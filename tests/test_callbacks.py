@@ -4,6 +4,7 @@ import csv
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +16,9 @@ from cvae.data.module import ImageData
 from cvae.errors import UserError
 from cvae.evaluation.latents import latents
 from cvae.noise import Stream, generator
-from cvae.objectives import BetaElbo, Terms
+from cvae.objectives import BetaElbo, Iwae, Terms
 from cvae.run import Run
-from cvae.training.callbacks import Pictures
+from cvae.training.callbacks import Lines, Pictures
 from cvae.training.fit import fit
 from cvae.training.schedules import Constant
 from folders import results, step
@@ -261,3 +262,17 @@ def test_every_precision_trains(trained: Train, accelerator: str, precision: str
     assert accelerator.replace("gpu", "cuda") in results["device"]
     # Five steps from an untrained net's 784 log 2 = 543 nats; a bfloat16 keeps three digits.
     assert -560 < results["test/elbo"] < -520
+
+
+def test_a_line_tells_the_number_that_the_best_weights_are_chosen_by(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    row = {"epoch": 3, "train/elbo": -9.0, "train/iwae": -7.0}
+    recorder: Any = SimpleNamespace(rows=[row])
+    module = SimpleNamespace(objective=Iwae())
+    trainer: Any = None
+    with caplog.at_level("INFO"):
+        Lines("cut", recorder).on_train_epoch_end(trainer, module)
+        row |= {"val/elbo": -8.0, "val/iwae": -6.0}
+        Lines("cut", recorder).on_train_epoch_end(trainer, module)
+    assert caplog.messages == ["cut: epoch 3, train/iwae -7.00", "cut: epoch 3, val/iwae -6.00"]

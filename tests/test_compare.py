@@ -309,6 +309,12 @@ def test_where_the_data_lay_is_no_difference(make: Make) -> None:
     assert comparison.conditions == []
 
 
+def test_the_bound_of_runs_that_were_trained_on_it_has_a_column(make: Make) -> None:
+    folder = make("one", -90.0, "objective=iwae", more={"test/iwae": -88.5})
+    assert cells(of(folder))[0]["iwae"] == "-88.50 ± –"
+    assert "iwae" not in cells(of(make("two", -91.0)))[0]
+
+
 def test_evaluations_have_a_column_for_each_number_of_samples(make: Make) -> None:
     """87 and 89: mean 88, deviation sqrt(2)."""
     folders = [make(f"{s}", -90.0, f"seed={s}") for s in range(4)]
@@ -320,6 +326,9 @@ def test_evaluations_have_a_column_for_each_number_of_samples(make: Make) -> Non
     assert line["nll (K=1000)"] == "88.00 ± 1.41 (2 of 4)"
     assert line["nll (K=5000)"] == "86.00 ± – (1 of 4)"
     assert line["judge accuracy"] == "0.9700 ± – (1 of 4)"
+    notes = of(*folders).notes()
+    assert [note.partition(":")[0] for note in notes] == ["(k of n)"]
+    assert of(folders[0]).notes() == of(folders[3]).notes() == []
     assert list(line)[2:7] == ["elbo", "reconstruction", "kl", "nll (K=1000)", "nll (K=5000)"]
 
 

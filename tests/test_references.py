@@ -105,9 +105,9 @@ def test_each_row_that_is_printed_shows_its_own_numbers(evaluated: dict[str, Any
         ours, theirs = (share(one, "observed", place) for one in (styles, alone))
         expected = f"the annotator answers {styles['expected'][place]:.2%}, without z {theirs}"
         assert rows[f"drawn like {name}"] == [ours, expected]
-    ours, theirs = (share(one, "none") for one in (styles, alone))
-    said = f"IoU {found['style_iou']} or less, without z {theirs}"
-    assert rows["drawn like nobody"] == [ours, said]
+    nobody = (f"{said} {share(found[whose]['styles'], 'none')}" for said, whose in OTHERS.items())
+    said = ", ".join((f"IoU {found['style_iou']} or less", *nobody))
+    assert rows["drawn like nobody"] == [share(styles, "none"), said]
     others = ", ".join(
         f"{said} {found[whose]['styles']['largest_error']:.3f}" for said, whose in OTHERS.items()
     )

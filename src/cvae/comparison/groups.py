@@ -1,6 +1,6 @@
 """Groups of runs, and what has to be said of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -106,6 +106,12 @@ class Comparison:
             groups.setdefault(values, Group(values, [], [])).add(row)
         return sorted(groups.values(), key=lambda group: list(map(_rank, group.values)))
 
+    def _measured(self) -> Iterator[tuple[int, list[Row]]]:
+        """Of each group and number: how many runs there are, and those that have it."""
+        for group in self.groups:
+            for name in self.metrics:
+                yield len(group.finished), [r for r in group.finished if name in r.metrics]
+
     def notes(self) -> list[str]:
         """What a reader of the table has to know, a line each."""
         lines = [f"not comparable: {WHY_NOT[n]} (column {n})" for n in self.conditions]
@@ -120,6 +126,8 @@ class Comparison:
         ]
         if any(row.unconverged for group in self.groups for row in group.finished):
             lines.append(UNCONVERGED)
+        if any(0 < len(found) < n for n, found in self._measured()):
+            lines.append("(k of n): only k of a line's n runs were evaluated, or with that K or N")
         lines += [f"not finished: {row.folder}" for row in self.rows if not row.finished]
         return lines + [f"failed: {folder}: {why}" for folder, why in self.failed.items()]
 

@@ -18,6 +18,7 @@ FINAL = {  # columns, and their names in metrics.json
     "elbo": "test/elbo",
     "reconstruction": "test/reconstruction",
     "kl": "test/kl",
+    "iwae": "test/iwae",  # of runs that were trained on it
     "active_units": "test/active_units",
     "epochs": "epochs",
     "wall_seconds": "wall_seconds",
@@ -26,6 +27,7 @@ ORDER = (  # of the columns; `nll (K=…)` and what N samples give have these nu
     "elbo",
     "reconstruction",
     "kl",
+    "iwae",
     "nll",
     "judge_accuracy",
     "ged2",

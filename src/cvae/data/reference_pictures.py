@@ -84,7 +84,8 @@ def _mask(path: Path, image: Tensor) -> Tensor:
     """A mask of black and white, or of 0 and 1, (1, H, W), uint8."""
     mask = _picture(path, MASKS)
     if mask.shape[1:] != image.shape[1:]:
-        raise _misfit(path, mask, image)
+        sides = ["x".join(map(str, one.shape[1:])) for one in (mask, image)]
+        raise UserError(f"{path} has {sides[0]} pixels, and the images {sides[1]}")
     values = set(mask.unique().tolist())
     if not (values <= {0, 255} or values <= {0, 1}):
         raise UserError(f"{path} has other values than 0 and 255, or 0 and 1: it is not a mask")

@@ -79,7 +79,10 @@ def read_baseline(run: Run, split: str) -> Baseline:
     check_baseline(run)
     path = run.evaluation(split)
     if not path.is_file():
-        raise UserError(f"--baseline {run.folder}: python -m cvae.evaluate it with --split {split}")
+        raise UserError(
+            f"--baseline {run.folder} is not evaluated: "
+            f"python -m cvae.evaluate {run.folder} --split {split}"
+        )
     found = read_json(path)
     if "references" not in found:
         raise UserError(f"--baseline {run.folder}: its data have no references to measure GED² by")

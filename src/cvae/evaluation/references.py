@@ -56,7 +56,7 @@ def sampled_masks(
             from p(z|x).
         drawn: whether y is drawn from p(y|x,z) instead, of the same z.
     """
-    masks, size = [], _inputs_at_once(num_samples, x[0].numel())
+    masks, size = [], min(_inputs_at_once(num_samples, x[0].numel()), len(x))
     for place, some in enumerate(tqdm(x.split(size), desc="masks", unit_scale=size, unit="x")):
         if answers is None:
             density = model.prior(some)

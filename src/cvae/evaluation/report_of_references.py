@@ -44,13 +44,13 @@ def _gap(numbers: Mapping[str, Any]) -> list[Row]:
 def _styles(numbers: Mapping[str, Any]) -> list[Row]:
     answers = zip(numbers["annotators"], numbers["styles"]["expected"], strict=True)
     shown = [
-        (f"drawn like {name}", _observed(place), f"the annotator answers {expected:.2%}")
+        (f"drawn like {name}", _observed(place), f"the annotator answers {expected:.2%}", WITHOUT_Z)
         for place, (name, expected) in enumerate(answers)
     ]
-    shown.append(("drawn like nobody", _nobody, f"IoU {numbers['style_iou']} or less"))
+    shown.append(("drawn like nobody", _nobody, f"IoU {numbers['style_iou']} or less", OTHERS))
     rows = [
-        (name, show(numbers), _listed(said, _beside(numbers, show, WITHOUT_Z)))
-        for name, show, said in shown
+        (name, show(numbers), _listed(said, _beside(numbers, show, others)))
+        for name, show, said, others in shown
     ]
     return [
         *rows,

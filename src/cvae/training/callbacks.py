@@ -52,8 +52,9 @@ class Bar(TQDMProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
         terms = zip(self.recorder.names, self.recorder.latest.tolist(), strict=True)
         shown = {name: f"{value:.2f}" for name, value in terms}
-        if (elbo := trainer.callback_metrics.get("val/elbo")) is not None:
-            shown["val/elbo"] = f"{float(elbo):.2f}"
+        monitor = f"val/{pl_module.objective.monitor}"
+        if (value := trainer.callback_metrics.get(monitor)) is not None:
+            shown[monitor] = f"{float(value):.2f}"
         return shown
 
 
@@ -71,7 +72,8 @@ class Lines(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         row = self.recorder.rows[-1]
         part = "val" if "val/elbo" in row else "train"
-        log.info("%s: epoch %d, %s/elbo %.2f", self.name, row["epoch"], part, row[f"{part}/elbo"])
+        term = f"{part}/{pl_module.objective.monitor}"  # by which the best weights are chosen
+        log.info("%s: epoch %d, %s %.2f", self.name, row["epoch"], term, row[term])
 
 
 class Pictures(Callback):
