@@ -122,5 +122,5 @@ def test_no_density_is_taken_for_the_gaussian_of_its_mean_and_scale(
     pair: tuple[nn.Module, nn.Module],
 ) -> None:
     x = torch.zeros(5, 1)
-    with pytest.raises(UserError, match="one is Independent\\(Laplace\\)"):
+    with pytest.raises(UserError, match="Independent\\(Laplace\\) is no density of z"):
         latents(ConditionalVAE(*pair, nn.Identity(), 1), x, x)
