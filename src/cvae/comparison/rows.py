@@ -101,7 +101,7 @@ def read_row(run: Run) -> Row:
         "pixels": _pixels(run),
         "binarize": _test_pixels(config),
     }
-    doubtful = _unconverged(run.evaluation())
+    doubtful = _unconverged(run.evaluation(), metrics)
     return Row(run.folder, config, metrics, _conditions(final) | seen, doubtful)
 
 
@@ -127,17 +127,18 @@ def _evaluation(path: Path) -> dict[str, float | None]:
     return found
 
 
-def _unconverged(path: Path) -> frozenset[str]:
+def _unconverged(path: Path, metrics: Mapping[str, float]) -> frozenset[str]:
     """The estimate of −log p(y|x), if a tenth of its samples gives a much larger one."""
-    if not path.is_file():
+    estimates = [name for name in metrics if name.startswith("nll (")]
+    if not estimates:
         return frozenset()
-    content = read_json(path)
-    place, letter, size = COUNTED["nll"]
-    mean = _number(content, place, path)
-    repeats = _number(content, (*place[:-1], "mean_of_repeats"), path)
-    if mean is None or repeats is None or converged({"mean": mean, "mean_of_repeats": repeats}):
+    place = (*COUNTED["nll"][0][:-1], "mean_of_repeats")
+    tenth = _number(read_json(path), place, path)
+    if tenth is None:
         return frozenset()
-    return frozenset({f"nll ({letter}={_number(content, size, path):.0f})"})
+    return frozenset(
+        name for name in estimates if not converged({"mean": metrics[name], place[-1]: tenth})
+    )
 
 
 def _conditions(final: Mapping[str, Any]) -> dict[str, str]:
