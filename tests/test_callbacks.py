@@ -117,6 +117,23 @@ def test_the_warm_up_is_in_the_loss_and_not_in_the_elbo(trained: Train, tmp_path
     assert terms["train/loss"] < -terms["train/elbo"] - 1e-3  # β was below 1 throughout
 
 
+def test_a_warm_up_draws_the_noise_of_one_sample(
+    trained: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Iwae.__call__
+    counts: list[int] = []
+
+    def noted(self: Iwae, model: Any, x: Any, y: Any, noise: Any, epoch: float) -> Terms:
+        if torch.is_grad_enabled():
+            counts.append(len(noise))
+        return call(self, model, x, y, noise, epoch)
+
+    monkeypatch.setattr(Iwae, "__call__", noted)
+    few = ("objective.num_samples=3", "objective.num_backward=1", "objective.warmup_epochs=1")
+    trained("objective=iwae", *few, "trainer.max_epochs=2")
+    assert counts == [1] * 5 + [4] * 5
+
+
 def test_each_step_has_noise_of_its_own_and_a_row_the_mean_over_its_steps(
     trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,9 +152,10 @@ def test_samples_of_the_gradient_have_to_be_fewer_than_those_of_the_bound() -> N
 
 def test_where_there_is_nothing_to_draw_all_samples_have_their_gradient() -> None:
     few, full = Iwae(3, warmup_epochs=1, num_backward=1), Iwae(3, warmup_epochs=1)
-    assert (few.num_samples, few.num_spare, full.num_spare) == (3, 1, 0)
+    assert [few.num_noise(epoch) for epoch in (0, 1)] == [(1, 0), (3, 1)]
+    assert [full.num_noise(epoch) for epoch in (0, 1)] == [(1, 0), (3, 0)]
     model, (x, y, _), noise = network_model(), batch(), torch.randn(4, B, D)
-    warming = [one(model, x, y, noise, 0.0).loss.sum() for one in (few, full)]  # with one sample
+    warming = [one(model, x, y, noise[:1], 0.0).loss.sum() for one in (few, full)]
     assert torch.equal(*(gradient(loss, model) for loss in warming))
     with torch.no_grad():  # as in validation
         assert torch.equal(few(model, x, y, noise[:3], 1).loss, full(model, x, y, noise, 1).loss)

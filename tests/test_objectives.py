@@ -152,7 +152,7 @@ def test_balancing_needs_a_prior_that_learns() -> None:
 )
 def test_an_objective_gives_the_terms_it_names(objective: Objective) -> None:
     model, (x, y, _) = network_model(), batch()
-    noise = torch.randn(objective.num_samples + objective.num_spare, B, D)
+    noise = torch.randn(sum(objective.num_noise(0)), B, D)
     terms = objective(model, x, y, noise, epoch=0)
     assert tuple(terms.by_name()) == objective.terms
     assert all(term.shape == (B,) for term in terms.by_name().values())

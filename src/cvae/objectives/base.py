@@ -35,18 +35,20 @@ class Objective(Protocol):
     """What the training code asks of an objective.
 
     Attributes:
-        num_samples: how many z it draws for an example.
-        num_spare: how many ε more than that an example comes with in training, behind the others.
+        num_samples: how many z it draws for an example, at most and in validation and test.
         terms: the names of its terms.
         monitor: the term that says which weights are best; it grows as the model gets better.
         warmup_epochs: during which that term may fall without meaning anything.
     """
 
     num_samples: int
-    num_spare: int
     terms: tuple[str, ...]
     monitor: str
     warmup_epochs: float
+
+    def num_noise(self, epoch: float) -> tuple[int, int]:
+        """How many ε an example comes with in training: for z, and spare ones behind these."""
+        ...
 
     def settings(self, epoch: float) -> dict[str, float]:
         """What changes in the course of training, to be logged, after so many epochs."""
@@ -57,6 +59,6 @@ class Objective(Protocol):
     ) -> Terms:
         """The terms of a batch; arguments as in `BetaElbo`.
 
-        The noise of training is of (num_samples + num_spare, B, d), elsewhere of the first alone.
+        The noise of training is as `num_noise` has it, elsewhere of (num_samples, B, d).
         """
         ...

@@ -31,7 +31,6 @@ class BetaElbo:
     """
 
     num_samples = 1
-    num_spare = 0
     terms: tuple[str, ...] = TERMS
     monitor = "elbo"
 
@@ -50,6 +49,10 @@ class BetaElbo:
         if epoch >= self.warmup_epochs:
             return self.beta
         return self.beta * epoch / self.warmup_epochs
+
+    def num_noise(self, epoch: float) -> tuple[int, int]:
+        """One ε."""
+        return 1, 0
 
     def settings(self, epoch: float) -> dict[str, float]:
         """The β of this moment."""

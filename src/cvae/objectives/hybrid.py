@@ -21,13 +21,16 @@ class Hybrid:
     """
 
     num_samples = 2  # one from each
-    num_spare = 0
     terms: tuple[str, ...] = (*TERMS, "from_prior", "hybrid")
     monitor = "hybrid"
     warmup_epochs = 0.0
 
     def __init__(self, alpha: Weight = 0.5) -> None:
         self.alpha = alpha
+
+    def num_noise(self, epoch: float) -> tuple[int, int]:
+        """Two ε."""
+        return 2, 0
 
     def settings(self, epoch: float) -> dict[str, float]:
         """Nothing changes in the course of training."""

@@ -51,11 +51,15 @@ class Iwae:
             )
         self.num_samples, self.warmup_epochs = num_samples, warmup_epochs
         self.num_backward = num_backward
-        self.num_spare = 0 if num_backward is None else 1  # to draw those few with
 
     def samples_at(self, epoch: float) -> int:
         """K after so many epochs."""
         return 1 if epoch < self.warmup_epochs else self.num_samples
+
+    def num_noise(self, epoch: float) -> tuple[int, int]:
+        """ε for K of z, and one more to draw those of the gradient with."""
+        samples = self.samples_at(epoch)
+        return samples, int(samples > 1 and self.num_backward is not None)
 
     def settings(self, epoch: float) -> dict[str, float]:
         """The K of this moment."""
@@ -66,7 +70,7 @@ class Iwae:
     ) -> Terms:
         """The terms of a batch, `iwae` the bound.
 
-        Arguments as in `BetaElbo`; where gradients are wanted of a few samples, ε is of
+        Arguments as in `BetaElbo`; where gradients are wanted of a few of K > 1 samples, ε is of
         (K + 1, B, d), and the first number of an example's last ε says which.
         """
         samples = noise[: self.samples_at(epoch)]

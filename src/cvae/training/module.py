@@ -109,9 +109,9 @@ class Training(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _training_noise(self, device: torch.device) -> Tensor:
-        """This rank's share of the global batch's ε of a step, (num_samples + num_spare, B, d)."""
+        """This rank's share of the global batch's ε of a step: (num_samples + spare ones, B, d)."""
         latent = generator(Stream.LATENT, self.seed, self.global_step, device=device)
-        counts = (self.objective.num_samples, self.objective.num_spare)
+        counts = self.objective.num_noise(self.epochs_done)
         shapes = [(self.batch_size, count, self.model.latent_dim) for count in counts]
         # in turn, so that spare ones leave the samples as they are
         parts = [torch.randn(shape, device=device, generator=latent) for shape in shapes]
