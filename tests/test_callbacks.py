@@ -117,6 +117,14 @@ def test_the_warm_up_is_in_the_loss_and_not_in_the_elbo(trained: Train, tmp_path
     assert terms["train/loss"] < -terms["train/elbo"] - 1e-3  # β was below 1 throughout
 
 
+def test_validation_has_all_samples_in_the_warm_up_too(trained: Train, tmp_path: Path) -> None:
+    few = ("objective.num_samples=3", "objective.num_backward=1", "objective.warmup_epochs=2")
+    trained("objective=iwae", *few, "trainer.max_epochs=3", *FROZEN)
+    found = [float(row["val/iwae"]) for row in rows(tmp_path)]
+    assert found == [found[0]] * 3  # nothing was learned
+    assert found[0] > float(rows(tmp_path)[0]["val/elbo"]) + 0.01
+
+
 def test_a_warm_up_draws_the_noise_of_one_sample(
     trained: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ class Iwae:
 
     Args:
         num_samples: K after the warm-up.
-        warmup_epochs: epochs with one sample.
+        warmup_epochs: epochs with one sample, but for validation.
         num_backward: m, fewer than K; None takes the gradient of all.
 
     Raises:
@@ -70,18 +70,19 @@ class Iwae:
     ) -> Terms:
         """The terms of a batch, `iwae` the bound.
 
-        Arguments as in `BetaElbo`; where gradients are wanted of a few of K > 1 samples, ε is of
-        (K + 1, B, d), and the first number of an example's last ε says which.
+        Arguments as in `BetaElbo`. There are as many samples as ε, so validation has K of them in
+        the warm-up too, and its numbers before and after can be compared. A spare ε behind K is
+        what the few are drawn with, by the first number of each example.
         """
-        samples = noise[: self.samples_at(epoch)]
+        samples, spare = noise[: self.num_samples], noise[self.num_samples :]
         few = self.num_backward
-        if few is None or len(samples) == 1 or not (torch.is_grad_enabled() and model.latent_dim):
+        if few is None or not (len(spare) and torch.is_grad_enabled() and model.latent_dim):
             elbo = model.elbo(x, y, samples)
             bound = elbo.importance_bound
             return Terms(loss=-bound, elbo=elbo, own={"iwae": bound})
         with torch.no_grad():
             elbo = model.elbo(x, y, samples)
-            uniform = torch.special.ndtr(noise[self.num_samples, :, 0])
+            uniform = torch.special.ndtr(spare[0, :, 0])
             chosen = resample(elbo.log_weights, uniform, few).unsqueeze(-1)
         # where a caller's autocast keeps rounded weights, some versions of torch would hand these
         # on without their gradient
