@@ -13,7 +13,7 @@ import pytest
 from conftest import FEW
 from cvae.errors import UserError
 from cvae.evaluation.baseline import gap_closed, read_baseline
-from cvae.evaluation.references import NUM_SAMPLES
+from cvae.evaluation.references import NUM_MASKS
 from cvae.run import Run
 from warm import Warm
 
@@ -77,7 +77,7 @@ def test_a_baseline_is_of_the_same_data(
     results["data"] |= {"folder": "elsewhere"}
     other.evaluation().write_text(json.dumps(results))
     folder, record = squares_run.folder, json.loads(squares_run.metrics.read_text())["data"]
-    read_baseline(other, "test").check_alike(folder, record, NUM_SAMPLES)
+    read_baseline(other, "test").check_alike(folder, record, NUM_MASKS)
     results["data"] |= {"test": "sha256:0"}
     other.evaluation().write_text(json.dumps(results))
     command = warm.start("cvae.evaluate", *beside(squares_run, other)).wait()

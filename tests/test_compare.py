@@ -147,6 +147,10 @@ def test_what_runs_differ_in(compose: Callable[..., dict[str, Any]]) -> None:
     assert keys(*guesses) == ["model.guess"]
     stopping = ("callbacks=early_stopping",)
     assert keys((), stopping) == ["callbacks.early_stopping"]
+    masks = ("experiment=annotators", "model=deterministic")
+    assert not [key for key in keys((), masks) if "probabilities" in key]  # of one of the data
+    rarer = (*masks, "data.probabilities.thin=0.1")
+    assert keys(masks, rarer) == ["data.source.probabilities.thin"]
 
 
 def test_a_key_that_came_later_is_at_its_default_in_runs_of_before(make: Make) -> None:
@@ -248,7 +252,7 @@ def test_a_run_that_is_not_finished_counts_for_nothing_and_is_named(make: Make) 
     ("column", "more", "expected"),
     [
         ("density", {"density": "log-density of grey pixels"}, "different densities"),
-        ("data", {"data": DATA | {"train-images-idx3-ubyte": "sha256:01"}}, "different data"),
+        ("files", {"data": DATA | {"train-images-idx3-ubyte": "sha256:01"}}, "different data"),
         ("images", {"test/examples": 10000.0}, "different numbers of images"),
     ],
 )
@@ -379,7 +383,7 @@ def test_a_malformed_file_is_named(
 
 
 def test_an_unknown_key_is_answered_with_the_nearest(make: Make) -> None:
-    one = make("one", -90.0)
+    one = make("one", -90.0, "data=quadrants")
     for key, expected in (
         ("modle", "did you mean model?"),
         (
@@ -388,6 +392,8 @@ def test_an_unknown_key_is_answered_with_the_nearest(make: Make) -> None:
         ),
         ("model._target_", "'_target_' is not one of guess, latent_dim"),
         ("seed.x", "'x' does not exist"),
+        ("latent_dim", "in a run's config it is model.latent_dim"),
+        ("data.observed", "in a run's config it is data.view.observed"),
     ):
         with pytest.raises(UserError, match=key.split(".")[0]) as caught:
             of(one, keys=(key,))

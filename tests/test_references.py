@@ -23,7 +23,7 @@ from cvae.densities import StandardNormal
 from cvae.errors import UserError
 from cvae.evaluation.data import split_of
 from cvae.evaluation.references import (
-    NUM_SAMPLES,
+    NUM_MASKS,
     _inputs_at_once,
     against_references,
     masks_of,
@@ -60,7 +60,7 @@ def test_a_model_learns_both_annotators(evaluated: dict[str, Any]) -> None:
     results, found = evaluated, evaluated["references"]
     assert "judge" not in results
     assert found["annotators"] == NAMES
-    assert found["num_samples"] == NUM_SAMPLES
+    assert found["num_samples"] == NUM_MASKS
     assert abs(found["oracle"]["ged2"]["mean"]) < 5 * found["oracle"]["ged2"]["standard_error"]
     # one answer for all would be the first annotator's: 2 · ¼ · d − 2 · ¾ · ¼ · d, d = 1 − 16/25
     assert found["ged2"]["mean"] < 0.5 * 0.36 / 8
@@ -210,7 +210,7 @@ def test_inputs_are_shown_with_all_references_and_sixteen_samples(squares_run: R
     x, truths = subject.singles[0], subject.data.truths(subject.chosen[0])
     rows = samples(subject.model, subject.view, x, subject.noise, truths).rows
     assert list(rows[:3]) == ["x", *NAMES]
-    assert len([row for row in rows if row.startswith(("ε", "sample"))]) == NUM_SAMPLES
+    assert len([row for row in rows if row.startswith(("ε", "sample"))]) == NUM_MASKS
     assert list(rows[-2:]) == ["mean", "2 × std. deviation"]
 
 

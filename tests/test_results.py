@@ -1,9 +1,10 @@
-"""docs/results.md: every number out of a record, none typed."""
+"""docs/results.md: the tables' numbers of ours out of records, none typed."""
 
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -238,6 +239,51 @@ def test_estimates_of_two_kinds_are_not_averaged(finished: Run, tmp_path: Path) 
     _evaluate(finished.folder, 100.0, num_samples=100)
     keep([Run(finished.folder, {**finished.config, "seed": 1})], docs)
     with pytest.raises(UserError, match="differ in K"):
+        render(docs)
+
+
+@pytest.mark.parametrize("other", ["mine", "theirs"])
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [("N", {"references": {"num_samples": 4}}), ("data", {"data": {"file": "sha256:01"}})],
+)
+def test_what_was_measured_otherwise_stands_in_no_row_together(
+    finished: Run, tmp_path: Path, other: str, part: str, change: dict[str, Any]
+) -> None:
+    """Nor beside a baseline of the kind."""
+    docs = _docs(tmp_path, "mine", baseline="theirs")
+    for name, seed in (("mine", 0), ("theirs", 0), (other, 1)):
+        keep([Run(finished.folder, {**finished.config, "name": name, "seed": seed})], docs)
+    render(docs)
+    path = docs / "runs" / f"{other}_seed1.json"
+    kept = json.loads(path.read_text())
+    for name, values in change.items():
+        kept["evaluation"][name] |= values
+    path.write_text(json.dumps(kept))
+    with pytest.raises(UserError, match=f"differ in {part}"):
+        render(docs)
+    if other == "theirs":
+        (docs / "runs" / "theirs_seed0.json").unlink()
+        with pytest.raises(UserError, match=f"mine and theirs differ in {part}"):
+            render(docs)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "expected"),
+    [
+        ({}, r"mine_seed0\.json is no record of a run: it has no name"),
+        ({"name": "mine", "command": "", "config": {}, "metrics": {}}, "it has no evaluation"),
+        (
+            {"name": "mine", "command": "", "config": {}, "metrics": {}, "evaluation": {}},
+            "mine has no number evaluation/",
+        ),
+    ],
+)
+def test_a_damaged_record_is_named(damaged: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    docs = _docs(tmp_path, "mine")
+    (docs / "runs").mkdir()
+    (docs / "runs" / "mine_seed0.json").write_text(json.dumps(damaged))
+    with pytest.raises(UserError, match=expected):
         render(docs)
 
 

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cvae.errors import UserError
 from cvae.evaluation.baseline import gap_closed
 from cvae.evaluation.report import converged
 
@@ -20,7 +21,9 @@ def over_seeds(kept: Sequence[Record], *keys: str) -> tuple[float, float]:
 def _at(record: Record, keys: Sequence[str]) -> float:
     found: Any = record
     for key in keys:
-        found = found[key]
+        found = found.get(key) if isinstance(found, Mapping) else None
+    if not isinstance(found, int | float):
+        raise UserError(f"docs/runs: {record['name']} has no number {'/'.join(keys)}")
     return float(found)
 
 
@@ -41,9 +44,14 @@ def _mean(form: str, *keys: str, per: float = 1) -> Column:
 
 def _if_converged(way: str, column: Column, otherwise: Column) -> Column:
     """One column where an estimate has converged for all seeds, another where it has not."""
-    return lambda kept: (
-        column if all(converged(one["evaluation"]["nll"][way]) for one in kept) else otherwise
-    )(kept)
+    names = "mean", "mean_of_repeats"
+
+    def chosen(kept: Sequence[Record]) -> str:
+        places = {name: ("evaluation", "nll", way, name) for name in names}
+        found = ({name: _at(one, place) for name, place in places.items()} for one in kept)
+        return (column if all(map(converged, found)) else otherwise)(kept)
+
+    return chosen
 
 
 def _bracketed(way: str, column: Column) -> Column:

@@ -20,7 +20,7 @@ from cvae.evaluation.bounds import bounds
 from cvae.evaluation.data import split_of
 from cvae.evaluation.drawn import drawn
 from cvae.evaluation.evidence import check_num_samples
-from cvae.evaluation.references import NUM_SAMPLES, check_num_masks
+from cvae.evaluation.references import NUM_MASKS, check_num_masks
 from cvae.evaluation.report import table
 from cvae.files import write_atomically
 from cvae.finished import arguments_over_runs, for_each_run, read, show, with_split
@@ -39,7 +39,7 @@ def evaluate(
     device: torch.device,
     split: str = "test",
     root: str | None = None,
-    num_masks: int = NUM_SAMPLES,
+    num_masks: int = NUM_MASKS,
     baseline: Baseline | None = None,
 ) -> dict[str, Any]:
     """Measure a run's model, and write numbers and pictures into its folder.
@@ -106,10 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--masks",
         type=int,
-        default=NUM_SAMPLES,
+        default=NUM_MASKS,
         metavar="N",
         help="of data with several references: masks drawn of each image, 2 or more (default "
-        f"{NUM_SAMPLES}, as Kohl et al. 2018 have)",
+        f"{NUM_MASKS}, as Kohl et al. 2018 have)",
     )
     parser.add_argument(
         "--baseline",

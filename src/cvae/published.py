@@ -10,16 +10,26 @@ from tabulate import tabulate
 from cvae.columns import AGAINST, COLUMNS, Column, Record
 from cvae.comparison.keys import differing
 from cvae.config import parse
+from cvae.data.record import which_data
 from cvae.errors import UserError
 from cvae.files import read_json
 
 DOCS = Path("docs")
 PUBLISHED = DOCS / "published.yaml"
+PARTS = ("name", "command", "config", "metrics", "evaluation")  # of a record
 
 
 def read_records(docs: Path) -> dict[Path, Record]:
-    """What is kept in docs/runs, by file: in a folder below where a run's name has a /."""
-    return {path: read_json(path) for path in sorted((docs / "runs").rglob("*.json"))}
+    """What is kept in docs/runs, by file: in a folder below where a run's name has a /.
+
+    Raises:
+        UserError: one is no record of a run.
+    """
+    found = {path: read_json(path) for path in sorted((docs / "runs").rglob("*.json"))}
+    for path, one in found.items():
+        if missing := [part for part in PARTS if part not in one]:
+            raise UserError(f"{path} is no record of a run: it has no {missing[0]}")
+    return found
 
 
 def render(docs: Path = DOCS) -> str:
@@ -61,6 +71,8 @@ def _row(records: Sequence[Record], row: Mapping[str, Any], table: Mapping[str, 
     if not kept:
         return [*label, "not run", *[""] * (len(table["columns"]) - 1)]
     baseline = _named(records, row.get("baseline"))
+    if apart := _measured_apart([*kept, *baseline]):
+        raise UserError(f"docs/runs: {row['run']} and {row['baseline']} differ in {apart[0]}")
     against = {name: partial(column, baseline) for name, column in AGAINST.items()}
     columns: Mapping[str, Column] = {**COLUMNS, **against}
     return [*label, *(columns[column](kept) for column in table["columns"])]
@@ -70,11 +82,21 @@ def _named(records: Sequence[Record], name: str | None) -> list[Record]:
     """The records of a name, one a seed.
 
     Raises:
-        UserError: they are not of one experiment, or their estimates not of one K.
+        UserError: they are not of one experiment, or not measured alike.
     """
     kept = [one for one in records if one["name"] == name]
-    apart = differing([one["config"] for one in kept])
-    apart += ["K"] if len({one["evaluation"]["num_samples"] for one in kept}) > 1 else []
+    apart = [*differing([one["config"] for one in kept]), *_measured_apart(kept)]
+    apart += ["K"] if len({one["evaluation"].get("num_samples") for one in kept}) > 1 else []
     if apart:
         raise UserError(f"docs/runs/{name}_seed*.json differ in {', '.join(apart)}")
     return kept
+
+
+def _measured_apart(kept: Sequence[Record]) -> list[str]:
+    """What sets measurements against references apart: masks an input, and the data."""
+    evaluations = [one["evaluation"] for one in kept]
+    facts = {
+        "N": {one.get("references", {}).get("num_samples") for one in evaluations},
+        "data": {which_data(one.get("data")) for one in evaluations},
+    }
+    return [name for name, values in facts.items() if len(values) > 1]

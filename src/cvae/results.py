@@ -1,8 +1,8 @@
 """`python -m cvae.results [FOLDER…]`: keep runs' records in docs/runs, and write docs/results.md.
 
 A record is all that a table needs of an evaluated run: its command, config, numbers and curve. The
-published figures and what is to be said about each table stand in docs/published.yaml; every other
-number of docs/results.md comes out of a record.
+published figures and what is to be said about each table stand in docs/published.yaml; the tables'
+other numbers come out of records.
 """
 
 import argparse

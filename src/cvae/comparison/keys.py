@@ -8,7 +8,7 @@ from typing import Any
 from cvae.allowed import ALLOWED
 from cvae.comparison.defaults import completed
 from cvae.config import Config
-from cvae.errors import unknown
+from cvae.errors import UserError, unknown
 
 SILENT = (  # what changes no number
     "name",
@@ -62,13 +62,18 @@ def check_key(key: str, configs: Sequence[Config]) -> None:
     """Refuse a key that none of the configs has.
 
     Raises:
-        UserError: naming what there is in its place.
+        UserError: naming what there is in its place, or the key that a command line's shorthand
+            stands for.
     """
     nodes: list[Any] = list(configs)
     for part in key.split("."):
         mappings = [node for node in nodes if isinstance(node, Mapping)]
         known = {name for mapping in mappings for name in mapping if not name.startswith("_")}
         if part not in known:
+            group, _, last = key.rpartition(".")
+            places = {place for config in configs for place, _ in _flatten(config)}
+            if long := sorted(p for p in places if p.startswith(group) and p.endswith(f".{last}")):
+                raise UserError(f"--group-by {key}: in a run's config it is {' or '.join(long)}")
             raise unknown(f"--group-by {key}", part, known)
         nodes = [mapping[part] for mapping in mappings if part in mapping]
 
@@ -87,6 +92,8 @@ def differing(configs: Sequence[Config]) -> list[str]:
 
 def _differs(key: str, flats: Sequence[Mapping[str, str]]) -> bool:
     group = key.rpartition(".")[0]
+    while group and not any(group in flat for flat in flats):  # names and values, no choice
+        group = group.rpartition(".")[0]
     by_choice: dict[str, set[str]] = defaultdict(set)
     for flat in flats:
         by_choice[flat.get(group, ABSENT)].add(flat.get(key, ABSENT))

@@ -138,5 +138,6 @@ def _render(headings: Sequence[str], lines: Sequence[Sequence[str]], style: str,
     if style == "github":
         lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     align = ["left"] * words + ["right"] * (len(headings) - words)
-    names = [name.replace("_", " ") if name in ORDER else name for name in headings]
+    own = {name for name in headings if name.partition(" (")[0] in ORDER}
+    names = [name.replace("_", " ") if name in own else name for name in headings]
     return tabulate(lines, names, tablefmt=style, disable_numparse=True, colalign=align)

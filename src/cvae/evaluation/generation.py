@@ -23,7 +23,7 @@ Draw = Callable[[Tensor, Tensor], Tensor]  # from x (B, …) and ε (B, d) to a 
 class Sampler(nn.Module):
     """A model as a function of x (B, …) and ε (B, d): the mean of p(y|x,z), (B, *y_shape).
 
-    z = μ(x) + σ(x)·ε with the model's own prior, so nothing in it is random.
+    z is made of ε with the model's own prior, `reparameterize`, so nothing in it is random.
     """
 
     def __init__(self, model: ConditionalVAE) -> None:

@@ -18,9 +18,9 @@ from cvae.spread import Spread, energy_distance, majority_dice, matched_iou, ora
 from cvae.styles import STYLE_IOU, StyleFrequencies, style_recall
 from cvae.wrappers import PriorAsPosterior
 
-NUM_SAMPLES = 16  # of each input, as Kohl et al. 2018 have
+NUM_MASKS = 16  # of each input, as Kohl et al. 2018 have
 BATCH = 100  # inputs of 28×28
-ROWS = BATCH * NUM_SAMPLES  # masks of 28×28 at once
+ROWS = BATCH * NUM_MASKS  # masks of 28×28 at once
 
 
 def masks_of(

@@ -9,7 +9,7 @@ from torch import Tensor
 from cvae.data.examples import Examples
 from cvae.data.views import View
 from cvae.evaluation.latents import Latents, latents
-from cvae.evaluation.references import NUM_SAMPLES
+from cvae.evaluation.references import NUM_MASKS
 from cvae.model import ConditionalVAE
 from cvae.noise import Stream, generator
 from cvae.pictures.grid import noise_of_rows, some_of_each
@@ -71,7 +71,7 @@ class Subject:
     @property
     def noise(self) -> Tensor:
         """ε of rows of samples, a column for each condition of the view's showcase."""
-        rows = SAMPLES if self.data.references is None else NUM_SAMPLES
+        rows = SAMPLES if self.data.references is None else NUM_MASKS
         columns = len(self.view.showcase(self.singles[0]))
         draws = generator(Stream.PICTURES, self.seed, 1)
         return noise_of_rows(self.model, rows, columns, draws).to(self.data.x.device)
