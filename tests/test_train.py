@@ -30,6 +30,7 @@ def finished(train: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     result = train(
         "experiment=smoke",
         "callbacks.pictures.every_epochs=1",
+        "trainer.max_epochs=9",
         "trainer.max_epochs=2",
         "trainer.limit_train_batches=100",
         f"hydra.run.dir={folder}",
@@ -46,6 +47,11 @@ def test_the_run_ends_with_its_numbers_and_its_folder(finished: tuple[Path, str]
     assert f"folder: {folder}" in output
     assert f"folder: {folder}" in (folder / "train.log").read_text()
     assert "val/elbo=" in output  # in the progress bar
+
+
+def test_a_key_that_is_given_twice_is_told(finished: tuple[Path, str]) -> None:
+    (line,) = (one for one in finished[1].splitlines() if "is given" in one)
+    assert line.endswith("[WARNING] trainer.max_epochs= is given 2 times, and the last counts")
 
 
 def test_final_metrics_are_complete_and_consistent(finished: tuple[Path, str]) -> None:

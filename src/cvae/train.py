@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -59,7 +60,11 @@ def _begin(run: Run) -> None:
         UserError: as of `Run.begin`.
     """
     run.begin()
-    run.write_words(HydraConfig.get().overrides.task)
+    words = HydraConfig.get().overrides.task
+    run.write_words(words)
+    for key, count in Counter(word.partition("=")[0] for word in words).items():
+        if count > 1:
+            log.warning("%s= is given %d times, and the last counts", key, count)
 
 
 def _restarted() -> bool:
@@ -160,8 +165,8 @@ def _check_flags() -> None:
     """
     if get_args_parser().parse_args().experimental_rerun is not None:
         raise UserError(
-            "--experimental-rerun would run code out of the file: give the run's words again, or "
-            "python -m cvae.resume FOLDER"
+            "--experimental-rerun would run code out of the file: give the run's words again, "
+            "experiment=NAME without a dash among them, or python -m cvae.resume FOLDER"
         )
 
 

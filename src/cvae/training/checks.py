@@ -43,7 +43,7 @@ def check_trainer(config: Config) -> None:
     if epochs and 0 < epochs <= warmup:
         log.warning(
             "objective.warmup_epochs=%s: with trainer.max_epochs=%s all of the training is its "
-            "warm-up, and so are its numbers",
+            "warm-up",
             warmup,
             epochs,
         )
