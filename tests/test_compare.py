@@ -252,7 +252,7 @@ def test_a_run_that_is_not_finished_counts_for_nothing_and_is_named(make: Make) 
     ("column", "more", "expected"),
     [
         ("density", {"density": "log-density of grey pixels"}, "different densities"),
-        ("files", {"data": DATA | {"train-images-idx3-ubyte": "sha256:01"}}, "different data"),
+        ("dataset", {"data": DATA | {"train-images-idx3-ubyte": "sha256:01"}}, "different data"),
         ("images", {"test/examples": 10000.0}, "different numbers of images"),
     ],
 )
@@ -336,6 +336,14 @@ def test_evaluations_have_a_column_for_each_number_of_samples(make: Make) -> Non
     assert list(line)[2:7] == ["elbo", "reconstruction", "kl", "nll (K=1000)", "nll (K=5000)"]
 
 
+def test_spreads_have_a_column_for_each_number_of_masks(make: Make) -> None:
+    folder = make("one", -90.0)
+    spread = {"num_samples": 16, "ged2": {"mean": 0.03}, "style_recall": {"mean": 0.9}}
+    evaluation(folder, 87.0, 10, references=spread)
+    (line,) = cells(of(folder))
+    assert (line["ged2 (N=16)"], line["style recall (N=16)"]) == ("0.0300 ± –", "0.900 ± –")
+
+
 def test_an_estimate_that_more_samples_would_change_stands_in_brackets(make: Make) -> None:
     folders = [make(f"{s}", -90.0, f"seed={s}") for s in range(3)]
     for folder, tenth in zip(folders, (87.5, 87.4, 87.6), strict=True):
@@ -384,6 +392,7 @@ def test_a_malformed_file_is_named(
 
 def test_an_unknown_key_is_answered_with_the_nearest(make: Make) -> None:
     one = make("one", -90.0, "data=quadrants")
+    masks = make("masks", -90.0, "experiment=annotators", "model=deterministic")
     for key, expected in (
         ("modle", "did you mean model?"),
         (
@@ -394,9 +403,10 @@ def test_an_unknown_key_is_answered_with_the_nearest(make: Make) -> None:
         ("seed.x", "'x' does not exist"),
         ("latent_dim", "in a run's config it is model.latent_dim"),
         ("data.observed", "in a run's config it is data.view.observed"),
+        ("data.probabilities.thin", "it is data.source.probabilities.thin"),
     ):
         with pytest.raises(UserError, match=key.split(".")[0]) as caught:
-            of(one, keys=(key,))
+            of(one, masks, keys=(key,))
         assert expected in str(caught.value)
 
 

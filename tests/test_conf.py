@@ -242,6 +242,12 @@ def test_an_experiment_takes_another_objective(compose: Compose, choice: str) ->
     assert compose(*words)["objective"] == expected
 
 
+def test_of_two_experiments_the_later_decides(compose: Compose) -> None:
+    config = compose("experiment=[annotators,smoke]")
+    assert config["network"]["_target_"] == "cvae.networks.UNet"
+    assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == (1, 64)
+
+
 @pytest.mark.parametrize(
     ("overrides", "prior"),
     [

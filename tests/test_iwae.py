@@ -181,13 +181,15 @@ def test_the_few_samples_reach_the_weights_in_mixed_precision(cached: bool) -> N
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_compiled_the_few_samples_have_the_same_gradient() -> None:
-    model, (x, y, _), noise = network_model(), batch(), torch.randn(6, B, D)
-    objective = Iwae(5, num_backward=2)
+def test_compiled_the_few_samples_have_the_same_gradient_and_the_warm_up_too() -> None:
+    model, (x, y, _) = network_model(), batch()
+    objective = Iwae(5, warmup_epochs=1, num_backward=2)
     compiled = torch.compile(objective.__call__, backend="aot_eager")  # without a C++ compiler
-    both = [one(model, x, y, noise, 0.0).loss for one in (objective, compiled)]
-    torch.testing.assert_close(both[1], both[0])
-    torch.testing.assert_close(*(gradient(loss.sum(), model) for loss in both))
+    for epoch in (0.0, 1.0):
+        noise = torch.randn(sum(objective.num_noise(epoch)), B, D)
+        both = [one(model, x, y, noise, epoch).loss for one in (objective, compiled)]
+        torch.testing.assert_close(both[1], both[0])
+        torch.testing.assert_close(*(gradient(loss.sum(), model) for loss in both))
 
 
 @pytest.mark.parametrize("prior", ["fixed", "learned"])

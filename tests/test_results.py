@@ -274,6 +274,10 @@ def test_what_was_measured_otherwise_stands_in_no_row_together(
         ({}, r"mine_seed0\.json is no record of a run: it has no name"),
         ({"name": "mine", "command": "", "config": {}, "metrics": {}}, "it has no evaluation"),
         (
+            {"name": "mine", "command": "", "config": None, "metrics": {}, "evaluation": []},
+            "it has no config",
+        ),
+        (
             {"name": "mine", "command": "", "config": {}, "metrics": {}, "evaluation": {}},
             "mine has no number evaluation/",
         ),

@@ -96,6 +96,17 @@ def resume_until(resume: Begin, folder: Path, after: int) -> Command:
             id="a rate that falls, and a decoder that began at the mean",
         ),
         pytest.param(
+            [
+                "objective=iwae",
+                "objective.num_samples=3",
+                "objective.num_backward=1",
+                "objective.warmup_epochs=1.5",
+            ],
+            STEP_END,
+            25,
+            id="a warm-up with less noise than what comes after",
+        ),
+        pytest.param(
             [*NEVER_BETTER, "callbacks.early_stopping.patience=2", "trainer.max_epochs=5"],
             STEP_END,
             50,

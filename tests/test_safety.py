@@ -315,6 +315,7 @@ def test_hydra_may_not_unpickle_a_file(warm: Warm, tmp_path: Path, words: list[s
     assert command.status == 1
     (line,) = command.output.splitlines()
     assert "--experimental-rerun would run code out of the file: give the run's words" in line
+    assert "experiment=NAME, without dashes" in line
     assert not (tmp_path / "attacked").exists()
 
 

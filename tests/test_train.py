@@ -30,7 +30,7 @@ def finished(train: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     result = train(
         "experiment=smoke",
         "callbacks.pictures.every_epochs=1",
-        "trainer.max_epochs=9",
+        "++trainer.max_epochs=9",
         "trainer.max_epochs=2",
         "trainer.limit_train_batches=100",
         f"hydra.run.dir={folder}",

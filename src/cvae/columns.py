@@ -14,11 +14,16 @@ Column = Callable[[Sequence[Record]], str]
 
 def over_seeds(kept: Sequence[Record], *keys: str) -> tuple[float, float]:
     """Mean and standard deviation over seeds of a number that is found in a record by its keys."""
-    found = [_at(one, keys) for one in kept]
+    found = [number_at(one, keys) for one in kept]
     return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else 0.0
 
 
-def _at(record: Record, keys: Sequence[str]) -> float:
+def number_at(record: Record, keys: Sequence[str]) -> float:
+    """A number that is found in a record by its keys.
+
+    Raises:
+        UserError: there is none.
+    """
     found: Any = record
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -48,7 +53,7 @@ def _if_converged(way: str, column: Column, otherwise: Column) -> Column:
 
     def chosen(kept: Sequence[Record]) -> str:
         places = {name: ("evaluation", "nll", way, name) for name in names}
-        found = ({name: _at(one, place) for name, place in places.items()} for one in kept)
+        found = ({name: number_at(one, place) for name, place in places.items()} for one in kept)
         return (column if all(map(converged, found)) else otherwise)(kept)
 
     return chosen

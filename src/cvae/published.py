@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from cvae.columns import AGAINST, COLUMNS, Column, Record
+from cvae.columns import AGAINST, COLUMNS, Column, Record, number_at
 from cvae.comparison.keys import differing
 from cvae.config import parse
 from cvae.data.record import which_data
@@ -16,7 +16,13 @@ from cvae.files import read_json
 
 DOCS = Path("docs")
 PUBLISHED = DOCS / "published.yaml"
-PARTS = ("name", "command", "config", "metrics", "evaluation")  # of a record
+PARTS: Mapping[str, type] = {  # of a record
+    "name": str,
+    "command": str,
+    "config": Mapping,
+    "metrics": Mapping,
+    "evaluation": Mapping,
+}
 
 
 def read_records(docs: Path) -> dict[Path, Record]:
@@ -27,7 +33,7 @@ def read_records(docs: Path) -> dict[Path, Record]:
     """
     found = {path: read_json(path) for path in sorted((docs / "runs").rglob("*.json"))}
     for path, one in found.items():
-        if missing := [part for part in PARTS if part not in one]:
+        if missing := [name for name, kind in PARTS.items() if not isinstance(one.get(name), kind)]:
             raise UserError(f"{path} is no record of a run: it has no {missing[0]}")
     return found
 
@@ -57,10 +63,10 @@ def render(docs: Path = DOCS) -> str:
 
 def _commands(kept: Sequence[Record]) -> list[str]:
     """How the runs were trained, and how they were evaluated."""
-    samples = sorted({one["evaluation"]["num_samples"] for one in kept})
+    samples = sorted({number_at(one, ("evaluation", "num_samples")) for one in kept})
     return [
         *sorted({one["command"] for one in kept}),
-        *(f"python -m cvae.evaluate FOLDER --num-samples {K}" for K in samples),
+        *(f"python -m cvae.evaluate FOLDER --num-samples {K:.0f}" for K in samples),
     ]
 
 
@@ -72,7 +78,7 @@ def _row(records: Sequence[Record], row: Mapping[str, Any], table: Mapping[str, 
         return [*label, "not run", *[""] * (len(table["columns"]) - 1)]
     baseline = _named(records, row.get("baseline"))
     if apart := _measured_apart([*kept, *baseline]):
-        raise UserError(f"docs/runs: {row['run']} and {row['baseline']} differ in {apart[0]}")
+        raise UserError(f"docs/runs: {row['run']} and {row['baseline']} differ in {apart}")
     against = {name: partial(column, baseline) for name, column in AGAINST.items()}
     columns: Mapping[str, Column] = {**COLUMNS, **against}
     return [*label, *(columns[column](kept) for column in table["columns"])]
@@ -85,18 +91,20 @@ def _named(records: Sequence[Record], name: str | None) -> list[Record]:
         UserError: they are not of one experiment, or not measured alike.
     """
     kept = [one for one in records if one["name"] == name]
-    apart = [*differing([one["config"] for one in kept]), *_measured_apart(kept)]
-    apart += ["K"] if len({one["evaluation"].get("num_samples") for one in kept}) > 1 else []
+    apart = ", ".join(differing([one["config"] for one in kept])) or _measured_apart(kept)
     if apart:
-        raise UserError(f"docs/runs/{name}_seed*.json differ in {', '.join(apart)}")
+        raise UserError(f"docs/runs/{name}_seed*.json differ in {apart}")
     return kept
 
 
-def _measured_apart(kept: Sequence[Record]) -> list[str]:
-    """What sets measurements against references apart: masks an input, and the data."""
+def _measured_apart(kept: Sequence[Record]) -> str:
+    """What keeps evaluations from standing side by side, and what to do; nothing if they can."""
     evaluations = [one["evaluation"] for one in kept]
     facts = {
-        "N": {one.get("references", {}).get("num_samples") for one in evaluations},
-        "data": {which_data(one.get("data")) for one in evaluations},
+        "K: evaluate them with one --num-samples": [one.get("num_samples") for one in evaluations],
+        "N: evaluate them with one --masks": [
+            (one.get("references") or {}).get("num_samples") for one in evaluations
+        ],
+        "data": [which_data(one.get("data")) for one in evaluations],
     }
-    return [name for name, values in facts.items() if len(values) > 1]
+    return next((name for name, values in facts.items() if len(set(values)) > 1), "")

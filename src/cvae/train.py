@@ -62,7 +62,7 @@ def _begin(run: Run) -> None:
     run.begin()
     words = HydraConfig.get().overrides.task
     run.write_words(words)
-    for key, count in Counter(word.partition("=")[0] for word in words).items():
+    for key, count in Counter(word.partition("=")[0].lstrip("+") for word in words).items():
         if count > 1:
             log.warning("%s= is given %d times, and the last counts", key, count)
 
@@ -165,8 +165,8 @@ def _check_flags() -> None:
     """
     if get_args_parser().parse_args().experimental_rerun is not None:
         raise UserError(
-            "--experimental-rerun would run code out of the file: give the run's words again, "
-            "experiment=NAME without a dash among them, or python -m cvae.resume FOLDER"
+            "--experimental-rerun would run code out of the file: give the run's words again, or "
+            "python -m cvae.resume FOLDER (an experiment is experiment=NAME, without dashes)"
         )
 
 

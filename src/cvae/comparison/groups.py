@@ -14,7 +14,7 @@ from cvae.evaluation.report import CONVERGED
 
 WHY_NOT = {
     "density": "the numbers are of different densities",
-    "files": "the runs are of different data",
+    "dataset": "the runs are of different data",
     "images": "the runs were tested on different numbers of images",
     "pixels": "the runs model different parts of an image",
     "binarize": "the runs were tested on pixels that were made 0 or 1 in different ways",

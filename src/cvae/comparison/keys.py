@@ -62,17 +62,19 @@ def check_key(key: str, configs: Sequence[Config]) -> None:
     """Refuse a key that none of the configs has.
 
     Raises:
-        UserError: naming what there is in its place, or the key that a command line's shorthand
-            stands for.
+        UserError: naming what there is in its place, or where a key of the last name stands:
+            a command line's `data.style` is `data.source.style` there.
     """
     nodes: list[Any] = list(configs)
-    for part in key.split("."):
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
         mappings = [node for node in nodes if isinstance(node, Mapping)]
         known = {name for mapping in mappings for name in mapping if not name.startswith("_")}
         if part not in known:
-            group, _, last = key.rpartition(".")
+            start = "".join(f"{one}." for one in parts[:depth])
+            end = "".join(f".{one}" for one in parts[depth:])
             places = {place for config in configs for place, _ in _flatten(config)}
-            if long := sorted(p for p in places if p.startswith(group) and p.endswith(f".{last}")):
+            if long := sorted(p for p in places if p.startswith(start) and p.endswith(end)):
                 raise UserError(f"--group-by {key}: in a run's config it is {' or '.join(long)}")
             raise unknown(f"--group-by {key}", part, known)
         nodes = [mapping[part] for mapping in mappings if part in mapping]

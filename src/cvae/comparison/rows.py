@@ -59,7 +59,7 @@ class Row:
         folder: the run's.
         config: the run's.
         metrics: its final numbers by column; none if it is not finished.
-        conditions: density, files, images, pixels and binarize, which have to be the same for
+        conditions: density, dataset, images, pixels and binarize, which have to be the same for
             numbers to be compared; the density alone if it is not finished.
         unconverged: those of the metrics that more samples would change.
     """
@@ -142,7 +142,7 @@ def _unconverged(path: Path, metrics: Mapping[str, float]) -> frozenset[str]:
 
 
 def _conditions(final: Mapping[str, Any]) -> dict[str, str]:
-    return {"density": str(final.get("density", "")), "files": which_data(final.get("data"))}
+    return {"density": str(final.get("density", "")), "dataset": which_data(final.get("data"))}
 
 
 def _pixels(run: Run) -> str:

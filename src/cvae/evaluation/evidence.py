@@ -111,7 +111,7 @@ def check_num_samples(num_samples: int) -> None:
         UserError: it cannot.
     """
     if num_samples < REPEATS or num_samples % REPEATS:
-        raise UserError(f"--num-samples {num_samples}: give a multiple of {REPEATS}")
+        raise UserError(f"--num-samples {num_samples}: give {REPEATS} or a multiple of it")
 
 
 def shape_of_chunk(num_samples: int, pixels: int) -> tuple[int, int]:

@@ -28,7 +28,8 @@ class Iwae:
 
     Args:
         num_samples: K after the warm-up.
-        warmup_epochs: epochs with one sample, but for validation.
+        warmup_epochs: epochs that train with one sample; validation has K, and its full cost,
+            throughout.
         num_backward: m, fewer than K; None takes the gradient of all.
 
     Raises:
