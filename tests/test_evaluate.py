@@ -296,7 +296,7 @@ def test_a_network_without_z_has_its_likelihood_for_an_estimate(
     [
         (["nowhere"], "nowhere is not a run's folder"),
         (["FOLDER", "--num-samples", "15"], "--num-samples 15: give 10 or a multiple of it"),
-        (["FOLDER", "--num-samples", "0"], "a multiple of 10"),
+        (["FOLDER", "--num-samples", "0"], "give 10 or a multiple of it"),
         (["FOLDER", "--device", "nothing"], "--device nothing"),
         (["FOLDER", "--device", "meta"], "neither cpu nor cuda"),
         (["latest"], "no run with a checkpoint"),

@@ -255,7 +255,11 @@ def places(
 def test_a_mistake_ends_with_a_line_that_says_what_to_change(
     warm: Warm, mnist_root: str, places: dict[str, Path], tmp_path: Path, words: str, line: str
 ) -> None:
-    arguments = [*TINY, f"data.root={mnist_root}", *fill(words, places).split(" ")]
+    given = fill(words, places).split(" ")
+    keys = {word.partition("=")[0].lstrip("+") for word in given}
+    usual = [*TINY, f"data.root={mnist_root}"]
+    # a key given twice has a line of its own
+    arguments = [*(word for word in usual if word.partition("=")[0] not in keys), *given]
     if "hydra.run.dir" not in words:
         arguments.append(f"hydra.run.dir={tmp_path}")
     before = contents(places["finished"])
