@@ -7,6 +7,7 @@ from typing import Any
 from cvae.errors import UserError
 from cvae.evaluation.baseline import gap_closed
 from cvae.evaluation.report import converged
+from cvae.files import number_at
 
 Record = Mapping[str, Any]
 Column = Callable[[Sequence[Record]], str]
@@ -14,22 +15,21 @@ Column = Callable[[Sequence[Record]], str]
 
 def over_seeds(kept: Sequence[Record], *keys: str) -> tuple[float, float]:
     """Mean and standard deviation over seeds of a number that is found in a record by its keys."""
-    found = [number_at(one, keys) for one in kept]
+    found = [number_of(one, keys) for one in kept]
     return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else 0.0
 
 
-def number_at(record: Record, keys: Sequence[str]) -> float:
+def number_of(record: Record, keys: Sequence[str]) -> float:
     """A number that is found in a record by its keys.
 
     Raises:
         UserError: there is none.
     """
-    found: Any = record
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    if not isinstance(found, int | float):
-        raise UserError(f"docs/runs: {record['name']} has no number {'/'.join(keys)}")
-    return float(found)
+    source = f"docs/runs: {record['name']}"
+    found = number_at(record, keys, source)
+    if found is None:
+        raise UserError(f"{source} has no number {'/'.join(keys)}")
+    return found
 
 
 def _seeds(form: str, *keys: str) -> Column:
@@ -53,7 +53,7 @@ def _if_converged(way: str, column: Column, otherwise: Column) -> Column:
 
     def chosen(kept: Sequence[Record]) -> str:
         places = {name: ("evaluation", "nll", way, name) for name in names}
-        found = ({name: number_at(one, place) for name, place in places.items()} for one in kept)
+        found = ({name: number_of(one, place) for name, place in places.items()} for one in kept)
         return (column if all(map(converged, found)) else otherwise)(kept)
 
     return chosen

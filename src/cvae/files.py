@@ -4,7 +4,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cvae.errors import UserError
 
+Place = Sequence[str]  # nested names
 _LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
 
 
@@ -77,6 +78,28 @@ def read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise UserError(f"{path} does not hold names and values")
     return content
+
+
+def number_at(content: Any, place: Place, source: Path | str) -> float | None:
+    """The number at a place in nested names, None where there is none.
+
+    Raises:
+        UserError: there is something else.
+    """
+    for name in place:
+        if content is None:
+            return None
+        if not isinstance(content, Mapping):
+            raise UserError(f"{source}: {'/'.join(place)} is not a number")
+        content = content.get(name)
+    if content is None:
+        return None
+    try:
+        if isinstance(content, bool | str):
+            raise TypeError
+        return float(content)
+    except (TypeError, OverflowError) as error:
+        raise UserError(f"{source}: {'/'.join(place)} is not a number") from error
 
 
 def npz(arrays: Mapping[str, Tensor]) -> bytes:

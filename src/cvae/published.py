@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from cvae.columns import AGAINST, COLUMNS, Column, Record, number_at
+from cvae.columns import AGAINST, COLUMNS, Column, Record, number_of
 from cvae.comparison.keys import differing
 from cvae.config import parse
 from cvae.data.record import which_data
@@ -63,7 +63,7 @@ def render(docs: Path = DOCS) -> str:
 
 def _commands(kept: Sequence[Record]) -> list[str]:
     """How the runs were trained, and how they were evaluated."""
-    samples = sorted({number_at(one, ("evaluation", "num_samples")) for one in kept})
+    samples = sorted({number_of(one, ("evaluation", "num_samples")) for one in kept})
     return [
         *sorted({one["command"] for one in kept}),
         *(f"python -m cvae.evaluate FOLDER --num-samples {K:.0f}" for K in samples),

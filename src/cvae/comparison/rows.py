@@ -1,7 +1,7 @@
 """A run as a row: its final numbers, and what they are numbers of."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from cvae.config import Config
 from cvae.data.record import which_data
 from cvae.errors import UserError
 from cvae.evaluation.report import converged
-from cvae.files import read_json
+from cvae.files import Place, number_at, read_json
 from cvae.run import Run
 
 FINAL = {  # columns, and their names in metrics.json
@@ -37,7 +37,6 @@ ORDER = (  # of the columns; `nll (K=…)` and what N samples give have these nu
     "epochs",
     "wall_seconds",
 )
-Place = Sequence[str]
 EVALUATED: Mapping[str, Place] = {  # columns, and where they are in evaluation.json
     "judge_accuracy": ("judge", "accuracy"),
     "evaluated": ("examples",),  # images
@@ -88,9 +87,9 @@ def read_row(run: Run) -> Row:
     if not run.metrics.is_file():
         return Row(run.folder, config, {}, {"density": _planned_density(run)})
     final = read_json(run.metrics)
-    found = {name: _number(final, (key,), run.metrics) for name, key in FINAL.items()}
+    found = {name: number_at(final, (key,), run.metrics) for name, key in FINAL.items()}
     found |= _evaluation(run.evaluation())
-    tested = _number(final, TESTED, run.metrics)
+    tested = number_at(final, TESTED, run.metrics)
     if found.get("evaluated") == tested:
         found.pop("evaluated", None)  # of as many images as all the rest
     metrics = {name: value for name, value in found.items() if value is not None}
@@ -117,9 +116,9 @@ def _evaluation(path: Path) -> dict[str, float | None]:
     if not path.is_file():
         return {}
     content = read_json(path)
-    found = {name: _number(content, place, path) for name, place in EVALUATED.items()}
+    found = {name: number_at(content, place, path) for name, place in EVALUATED.items()}
     for name, (place, letter, size) in COUNTED.items():
-        value, samples = _number(content, place, path), _number(content, size, path)
+        value, samples = number_at(content, place, path), number_at(content, size, path)
         if value is not None and samples is None:
             raise UserError(f"{path}: {'/'.join(size)} is missing")
         if value is not None:
@@ -133,7 +132,7 @@ def _unconverged(path: Path, metrics: Mapping[str, float]) -> frozenset[str]:
     if not estimates:
         return frozenset()
     place = (*COUNTED["nll"][0][:-1], "mean_of_repeats")
-    tenth = _number(read_json(path), place, path)
+    tenth = number_at(read_json(path), place, path)
     if tenth is None:
         return frozenset()
     return frozenset(
@@ -154,25 +153,3 @@ def _test_pixels(config: Config) -> str:
     """What made them 0 or 1; nothing where the data know no such key, such as masks."""
     binarize = str(config["data"].get("binarize", "none"))
     return TEST_PIXELS.get(binarize, binarize)
-
-
-def _number(content: Any, place: Place, path: Path) -> float | None:
-    """The number at a place in nested names, None where there is none.
-
-    Raises:
-        UserError: there is something else.
-    """
-    for name in place:
-        if content is None:
-            return None
-        if not isinstance(content, Mapping):
-            raise UserError(f"{path}: {'/'.join(place)} is not a number")
-        content = content.get(name)
-    if content is None:
-        return None
-    try:
-        if isinstance(content, bool | str):
-            raise TypeError
-        return float(content)
-    except (TypeError, OverflowError) as error:
-        raise UserError(f"{path}: {'/'.join(place)} is not a number") from error
