@@ -494,7 +494,7 @@ def test_runs_of_several_sizes_are_drawn_and_averaged_against_them(
     comparison = of(*(path.parent for path in tmp_path.glob("*/config.yaml")))
     assert swept_key(comparison) == "model.latent_dim"
     line = next(iter(lines_against(comparison, "model.latent_dim"))).content
-    assert {size: len(group.finished) for size, group in line.groups.items()} == {2: 2, 16: 1}
+    assert {size: len(group.finished) for size, group in line.items()} == {2: 2, 16: 1}
     axes = Figure().subplots()
     draw_line(axes, line, "elbo", "C0")
     (drawn,) = axes.containers
@@ -519,6 +519,19 @@ def test_what_is_no_number_is_no_axis(make: Make) -> None:
     assert swept_key(of(make("c", None), make("d", None, "model.latent_dim=2"))) is None
     rates = of(make("e", -90.0), make("f", -91.0, "optimizer.lr=0.5"))
     assert swept_key(rates) == "optimizer.lr"
+
+
+def test_a_picture_that_no_comparison_made_is_left_where_it_is(make: Make, tmp_path: Path) -> None:
+    size = [make(f"{size}", -90.0, f"model.latent_dim={size}") for size in (2, 4)]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "sizes.png").write_text("mine")
+    compare([str(size[0])], [], out)
+    assert (out / "sizes.png").read_text() == "mine"
+    compare(list(map(str, size)), [], out)
+    assert (out / "sizes.png").read_bytes() != b"mine"
+    compare([str(size[0])], [], out)
+    assert not (out / "sizes.png").exists()  # it would be of other runs than the page
 
 
 def test_twenty_groups_nothing_finished_and_no_curve_can_be_drawn(
@@ -608,3 +621,10 @@ def test_what_stands_for_a_failure_s_line_and_is_no_file_is_not_read(
     note.unlink()
     os.mkfifo(note)
     assert "failed" not in compare([str(tmp_path / "runs")], [], tmp_path / "out")
+
+
+def test_where_every_job_failed_a_key_is_no_mistake(make: Make, tmp_path: Path) -> None:
+    folder = make("runs/0", None)
+    (folder / "failure.txt").write_text("too little memory")
+    told = compare([str(tmp_path / "runs")], ["model"], tmp_path / "out")
+    assert f"failed: {folder}: too little memory" in told

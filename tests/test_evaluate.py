@@ -78,7 +78,8 @@ def test_the_numbers_agree_with_each_other(evaluated: tuple[Path, str]) -> None:
     assert 0 < nll["monte_carlo_error"] < nll["standard_error"]
     latent = found["latent"]
     assert sum(latent["kl_per_dimension"]) == pytest.approx(found["kl"]["mean"], rel=1e-5)
-    assert latent["aggregate_kl"]["mean"] < found["kl"]["mean"] + 0.1  # the mixtures' is smaller
+    aggregate = latent["aggregate_kl"]  # the mixtures' is smaller
+    assert aggregate["mean"] < found["kl"]["mean"] + 4 * aggregate["monte_carlo_error"]
 
 
 def test_the_kl_is_that_of_the_final_test(evaluated: tuple[Path, str], arrays: Arrays) -> None:

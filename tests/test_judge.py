@@ -29,7 +29,9 @@ def test_a_judge_tells_digits_apart_and_is_trained_only_once(
     kept = short_judge_of("mnist", arrays, judged / "outputs")
     # a third of the images are enough for 0.987, with an error of 0.001 over 10,000
     assert kept.right > 0.98
-    assert kept.right == kept.accuracy(pictures(arrays.test_images), arrays.test_labels.long())
+    assert (
+        kept.right == kept.correct(pictures(arrays.test_images), arrays.test_labels.long()).mean()
+    )
     assert kept.frechet_of_train == frechet_distance(
         kept, pictures(arrays.train_images[:10_000]), pictures(arrays.test_images)
     )
@@ -131,7 +133,7 @@ def test_the_judge_is_right_on_99_3_percent_of_the_test_images(
     judge = judge_of("mnist", arrays, tmp_path)
     assert judge.right >= 0.993
     thresholded = (pictures(arrays.test_images) > 0.5).float()
-    assert judge.accuracy(thresholded, arrays.test_labels.long()) >= 0.993
+    assert judge.correct(thresholded, arrays.test_labels.long()).mean() >= 0.993
     assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's draws have moved
 
 

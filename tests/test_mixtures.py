@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +46,18 @@ def test_its_dimensions_add_up_to_its_density() -> None:
     )
     marginal = (weights + first.log_prob(z[..., :1])).logsumexp(-1)
     torch.testing.assert_close(per_dimension[..., 0], marginal)
+
+
+def test_its_dimensions_need_nothing_that_is_not_deterministic_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: Any) -> None:
+        raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation")
+
+    mixture, z = random_mixture(), normal_noise(5, B, D).requires_grad_()
+    monkeypatch.setattr(torch.Tensor, "cumsum", refused)
+    monkeypatch.setattr(torch, "cumsum", refused)
+    mixture.log_prob_per_dimension(z).sum().backward()
 
 
 def test_the_density_of_what_noise_becomes_is_the_mixtures() -> None:

@@ -161,7 +161,7 @@ def test_of_two_hundred_digits_almost_all_are_what_was_typed(
             times.append(shown["milliseconds"])
             assert (pictures - _expected(own, shown)).abs().max() < 0.6 / 255  # it rounds
             assert (pictures - _expected(checkpoint, shown)).abs().mean() < 2 / 255
-            right += judge.accuracy(pictures, torch.arange(10)) / 20
+            right += judge.correct(pictures, torch.arange(10)).mean() / 20
         assert reader.complaints() == []
     assert min(times) < TENTH  # what else the machine does only adds to it
     assert right >= 0.97

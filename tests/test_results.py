@@ -12,7 +12,7 @@ import yaml
 from conftest import TINY
 from cvae.columns import AGAINST, COLUMNS
 from cvae.errors import UserError
-from cvae.published import DOCS, render
+from cvae.published import DOCS, read_published, read_records, render
 from cvae.results import keep, main, record
 from cvae.run import Run
 
@@ -100,9 +100,14 @@ def _docs(folder: Path, run: str, baseline: str | None = None) -> Path:
     return folder
 
 
+def _page(docs: Path) -> str:
+    """What the records there make, without writing it."""
+    return render([*read_records(docs).values()], read_published(docs))
+
+
 def test_the_committed_page_is_what_the_command_writes() -> None:
     docs = REPOSITORY / DOCS
-    assert (docs / "results.md").read_text() == render(docs)
+    assert (docs / "results.md").read_text() == _page(docs)
 
 
 def test_a_record_holds_what_a_reader_needs_to_repeat_the_run(finished: Run) -> None:
@@ -120,7 +125,7 @@ def test_a_record_holds_what_a_reader_needs_to_repeat_the_run(finished: Run) -> 
 def test_a_row_has_the_published_number_beside_ours(finished: Run, tmp_path: Path) -> None:
     docs = _docs(tmp_path, finished.config["name"])
     keep([finished], docs)
-    (line,) = (line for line in render(docs).splitlines() if line.startswith("| one"))
+    (line,) = (line for line in _page(docs).splitlines() if line.startswith("| one"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     metrics = json.loads(finished.metrics.read_text())
     minutes = f"{metrics['wall_seconds'] / 60:.0f}"
@@ -129,11 +134,9 @@ def test_a_row_has_the_published_number_beside_ours(finished: Run, tmp_path: Pat
         "0.1000,0.0005,0.1200,0.0010,0.800,0.690,75.0%,0.030,2.0%,0.950,1,3"
     )
     assert cells == [*expected.split(","), minutes, "", ""]
-    assert "python -m cvae.train experiment=smoke" in render(docs)
-    assert "python -m cvae.evaluate FOLDER --num-samples 5000" in render(docs)
-    assert any(
-        line.startswith("| other") and "not run" in line for line in render(docs).split("\n")
-    )
+    assert "python -m cvae.train experiment=smoke" in _page(docs)
+    assert "python -m cvae.evaluate FOLDER --num-samples 5000" in _page(docs)
+    assert any(line.startswith("| other") and "not run" in line for line in _page(docs).split("\n"))
 
 
 def test_seeds_are_averaged(finished: Run, tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_seeds_are_averaged(finished: Run, tmp_path: Path) -> None:
     _evaluate(finished.folder, 102.0)
     keep([Run(finished.folder, {**finished.config, "seed": 1})], docs)
     assert len(list((docs / "runs").iterdir())) == 2
-    assert "101.00 ± 1.41" in render(docs)  # of 100 and 102, n − 1 in the denominator
+    assert "101.00 ± 1.41" in _page(docs)  # of 100 and 102, n − 1 in the denominator
 
 
 def test_a_row_says_how_far_it_is_below_its_baseline(finished: Run, tmp_path: Path) -> None:
@@ -150,7 +153,7 @@ def test_a_row_says_how_far_it_is_below_its_baseline(finished: Run, tmp_path: Pa
     for name, mean in (("theirs", 103.5), ("mine", 100.0)):
         _evaluate(finished.folder, mean)
         keep([Run(finished.folder, {**finished.config, "name": name})], docs)
-    (line,) = (line for line in render(docs).splitlines() if line.startswith("| one"))
+    (line,) = (line for line in _page(docs).splitlines() if line.startswith("| one"))
     below, closed = (cell.strip() for cell in line.split("|")[-3:-1])
     assert below == "3.50"
     assert closed == "3%"  # from 0.1035 to 0.1 of the way to the oracle's 0.001
@@ -162,7 +165,7 @@ def test_an_estimate_that_has_not_converged_stands_in_brackets(
     docs = _docs(tmp_path, finished.config["name"])
     _evaluate(finished.folder, 100.0, rise=1.5)
     keep([finished], docs)
-    assert "(130.00)" in render(docs)
+    assert "(130.00)" in _page(docs)
 
 
 def test_two_runs_of_one_name_and_seed_are_not_one_record(finished: Run, tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ def test_a_name_may_have_folders(finished: Run, tmp_path: Path) -> None:
     docs = _docs(tmp_path, "a/b")
     keep([Run(finished.folder, {**finished.config, "name": "a/b"})], docs)
     assert (docs / "runs" / "a" / "b_seed0.json").is_file()
-    (line,) = (line for line in render(docs).splitlines() if line.startswith("| one"))
+    (line,) = (line for line in _page(docs).splitlines() if line.startswith("| one"))
     assert "not run" not in line
     model = {**finished.config["model"], "latent_dim": 3}
     other = Run(finished.folder, {**finished.config, "name": "a/b", "model": model, "seed": 1})
@@ -193,7 +196,7 @@ def test_seeds_with_a_guess_each_are_one_row_and_no_path_is_kept(
         run = Run(finished.folder, {**finished.config, "model": model, "seed": seed})
         run.write_words([f"model.guess={model['guess']}"])
         keep([run], docs)
-    assert "100.00 ± 0.00" in render(docs)
+    assert "100.00 ± 0.00" in _page(docs)
     for path in (docs / "runs").iterdir():
         assert "model.guess=FOLDER" in path.read_text()
         assert "/home/me" not in path.read_text()
@@ -205,11 +208,11 @@ def test_a_record_gives_way_to_none_of_another_experiment(
 ) -> None:
     docs = _docs(tmp_path, finished.config["name"])
     keep([finished], docs)
-    before = render(docs)
+    before = _page(docs)
     model = {**finished.config["model"], "latent_dim": 3}
     with pytest.raises(UserError, match=r"differ in model\.latent_dim: remove that record"):
         keep([Run(finished.folder, {**finished.config, "model": model, "seed": seed})], docs)
-    assert render(docs) == before
+    assert _page(docs) == before
 
 
 def test_two_seeds_given_at_once_are_of_one_experiment(finished: Run, tmp_path: Path) -> None:
@@ -235,11 +238,11 @@ def test_elsewhere_than_in_the_repository_nothing_is_written(
 
 def test_estimates_of_two_kinds_are_not_averaged(finished: Run, tmp_path: Path) -> None:
     docs = _docs(tmp_path, finished.config["name"])
-    keep([finished], docs)
+    before = keep([finished], docs).read_text()
     _evaluate(finished.folder, 100.0, num_samples=100)
-    keep([Run(finished.folder, {**finished.config, "seed": 1})], docs)
     with pytest.raises(UserError, match="differ in K"):
-        render(docs)
+        keep([Run(finished.folder, {**finished.config, "seed": 1})], docs)
+    assert _page(docs) == before == (docs / "results.md").read_text()  # nothing was written
 
 
 @pytest.mark.parametrize("other", ["mine", "theirs"])
@@ -254,18 +257,18 @@ def test_what_was_measured_otherwise_stands_in_no_row_together(
     docs = _docs(tmp_path, "mine", baseline="theirs")
     for name, seed in (("mine", 0), ("theirs", 0), (other, 1)):
         keep([Run(finished.folder, {**finished.config, "name": name, "seed": seed})], docs)
-    render(docs)
+    _page(docs)
     path = docs / "runs" / f"{other}_seed1.json"
     kept = json.loads(path.read_text())
     for name, values in change.items():
         kept["evaluation"][name] |= values
     path.write_text(json.dumps(kept))
     with pytest.raises(UserError, match=f"differ in {part}"):
-        render(docs)
+        _page(docs)
     if other == "theirs":
         (docs / "runs" / "theirs_seed0.json").unlink()
         with pytest.raises(UserError, match=f"mine and theirs differ in {part}"):
-            render(docs)
+            _page(docs)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +291,7 @@ def test_a_damaged_record_is_named(damaged: dict[str, Any], expected: str, tmp_p
     (docs / "runs").mkdir()
     (docs / "runs" / "mine_seed0.json").write_text(json.dumps(damaged))
     with pytest.raises(UserError, match=expected):
-        render(docs)
+        _page(docs)
 
 
 @pytest.mark.parametrize("missing", ["metrics.json", "evaluation.json"])
@@ -298,3 +301,55 @@ def test_a_run_that_is_not_finished_or_not_evaluated_is_refused(
     (finished.folder / missing).unlink()
     with pytest.raises(UserError, match=r"train it to its end, then python -m cvae\.evaluate"):
         record(finished)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("metrics.csv", "epoch,train/elbo\nfirst,-1", "is not a table of numbers with an epoch"),
+        ("metrics.csv", None, "train it to its end"),
+        ("metrics.json", "{}", r"metrics\.json does not say of which data it is"),
+        ("evaluation.json", "{}", r"evaluation\.json does not say of which data it is"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(
+    finished: Run, file: str, content: str | None, expected: str
+) -> None:
+    path = finished.folder / file
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(UserError, match=expected):
+        record(finished)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"columns": ["our"]}, r"A table: 'our' is not one of .*; did you mean ours\?"),
+        ({"rows": [{"label": "one", "run": "mine"}]}, "A table: a row has no published"),
+        ({"title": None}, "a table has no title"),
+    ],
+)
+def test_a_mistake_in_the_published_figures_is_named(
+    tmp_path: Path, change: dict[str, Any], expected: str
+) -> None:
+    path = _docs(tmp_path, "mine") / "published.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["tables"][0] |= change
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=expected):
+        keep([], tmp_path)
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_no_place_on_this_machine_is_kept(finished: Run, plus: str) -> None:
+    finished.write_words([f"{plus}data.root=/home/me", f"{plus}model.guess=/home/me/run", "seed=0"])
+    assert record(finished)["command"] == f"python -m cvae.train {plus}model.guess=FOLDER seed=0"
+
+
+def test_a_command_says_how_many_masks_were_drawn(finished: Run, tmp_path: Path) -> None:
+    path = finished.evaluation()
+    content = json.loads(path.read_text())
+    content["references"]["num_samples"] = 4
+    path.write_text(json.dumps(content))
+    page = keep([finished], _docs(tmp_path, finished.config["name"])).read_text()
+    assert "python -m cvae.evaluate FOLDER --num-samples 5000 --masks 4\n" in page

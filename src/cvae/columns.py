@@ -1,9 +1,9 @@
 """The columns of docs/results.md: what each makes of the records of one row's seeds."""
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cvae.comparison.table import mean_and_deviation
 from cvae.errors import UserError
 from cvae.evaluation.baseline import gap_closed
 from cvae.evaluation.report import converged
@@ -13,10 +13,9 @@ Record = Mapping[str, Any]
 Column = Callable[[Sequence[Record]], str]
 
 
-def over_seeds(kept: Sequence[Record], *keys: str) -> tuple[float, float]:
-    """Mean and standard deviation over seeds of a number that is found in a record by its keys."""
-    found = [number_of(one, keys) for one in kept]
-    return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else 0.0
+def _mean_of(kept: Sequence[Record], *keys: str) -> float:
+    """Mean over seeds of a number that is found in a record by its keys."""
+    return mean_and_deviation([number_of(one, keys) for one in kept])[0]
 
 
 def number_of(record: Record, keys: Sequence[str]) -> float:
@@ -36,15 +35,15 @@ def _seeds(form: str, *keys: str) -> Column:
     """Mean over seeds, with their standard deviation if there are several."""
 
     def column(kept: Sequence[Record]) -> str:
-        mean, deviation = over_seeds(kept, *keys)
-        return f"{mean:{form}} ± {deviation:{form}}" if len(kept) > 1 else f"{mean:{form}}"
+        mean, deviation = mean_and_deviation([number_of(one, keys) for one in kept])
+        return f"{mean:{form}}" if deviation is None else f"{mean:{form}} ± {deviation:{form}}"
 
     return column
 
 
 def _mean(form: str, *keys: str, per: float = 1) -> Column:
     """Mean over seeds."""
-    return lambda kept: format(over_seeds(kept, *keys)[0] / per, form)
+    return lambda kept: format(_mean_of(kept, *keys) / per, form)
 
 
 def _if_converged(way: str, column: Column, otherwise: Column) -> Column:
@@ -65,18 +64,19 @@ def _bracketed(way: str, column: Column) -> Column:
 
 
 def _below(baseline: Sequence[Record], kept: Sequence[Record]) -> str:
-    """How much lower −log p(y|x) is than a baseline's."""
+    """How much lower −log p(y|x) is than a baseline's, in brackets where one has not converged."""
     if not baseline:
         return ""
-    return f"{over_seeds(baseline, *NLL)[0] - over_seeds(kept, *NLL)[0]:.2f}"
+    lower = _mean_of(baseline, *NLL) - _mean_of(kept, *NLL)
+    return _bracketed("importance", lambda both: f"{lower:.2f}")([*baseline, *kept])
 
 
 def _closed(baseline: Sequence[Record], kept: Sequence[Record]) -> str:
     """The part of the way from a baseline's GED² to the oracle's."""
     if not baseline:
         return ""
-    best = over_seeds(kept, *REFERENCES, "oracle", *GED)[0]
-    without, ours = (over_seeds(some, *REFERENCES, *GED)[0] for some in (baseline, kept))
+    best = _mean_of(kept, *REFERENCES, "oracle", *GED)
+    without, ours = (_mean_of(some, *REFERENCES, *GED) for some in (baseline, kept))
     closed = gap_closed(without, ours, best)
     return "" if closed is None else f"{closed:.0%}"
 
@@ -84,8 +84,7 @@ def _closed(baseline: Sequence[Record], kept: Sequence[Record]) -> str:
 def _found(kept: Sequence[Record]) -> str:
     """Styles found in the samples, as a part of those that the oracle finds."""
     ours, best = (
-        over_seeds(kept, *REFERENCES, *whose, "style_recall", "mean")[0]
-        for whose in ((), ("oracle",))
+        _mean_of(kept, *REFERENCES, *whose, "style_recall", "mean") for whose in ((), ("oracle",))
     )
     return f"{ours / best:.1%}"
 

@@ -60,13 +60,20 @@ def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
         "comparison.md": _markdown(comparison, links).encode(),
         **{name: content for (name, _), content in pictures.items()},
     }
+    stale = [name for name, _ in drawn.keys() - pictures.keys() if _shown_before(out, name)]
     for name, content in contents.items():
         write_atomically(out / name, content)
-    for name, _ in drawn.keys() - pictures.keys():  # of runs or a grouping that drew one before
+    for name in stale:
         (out / name).unlink(missing_ok=True)
     written = [f"written: {out / name}" for name in reversed(contents)]
     plain = [title(comparison), "", table(comparison, "simple"), "", *comparison.notes(), *written]
     return "\n".join(plain)
+
+
+def _shown_before(out: Path, picture: str) -> bool:
+    """Whether a comparison that was written there has such a picture."""
+    page = out / "comparison.md"
+    return page.is_file() and f"]({picture})" in page.read_text(errors="replace")
 
 
 def _markdown(comparison: Comparison, pictures: Sequence[str]) -> str:

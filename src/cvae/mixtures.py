@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from cvae.noise import running_sum
+
 HALVINGS = 26  # of an interval that holds a quantile; Newton's step squares what is left of it
 
 
@@ -37,7 +39,7 @@ class GaussianMixture(MixtureSameFamily):
         Args:
             z: (…, B, d).
         """
-        per_component = self.normal.log_prob(z.unsqueeze(-2)).cumsum(-1)
+        per_component = running_sum(self.normal.log_prob(z.unsqueeze(-2)))
         joint = (self.log_weights.unsqueeze(-1) + per_component).logsumexp(-2)  # log p(z_≤d)
         return joint.diff(dim=-1, prepend=torch.zeros_like(joint[..., :1]))
 

@@ -11,18 +11,28 @@ from cvae.columns import AGAINST, COLUMNS, Column, Record, number_of
 from cvae.comparison.keys import differing
 from cvae.config import parse
 from cvae.data.record import which_data
-from cvae.errors import UserError
+from cvae.errors import UserError, unknown
+from cvae.evaluation.references import NUM_MASKS
 from cvae.files import read_json
 
 DOCS = Path("docs")
 PUBLISHED = DOCS / "published.yaml"
-PARTS: Mapping[str, type] = {  # of a record
+RECORD: Mapping[str, type] = {  # its parts
     "name": str,
     "command": str,
     "config": Mapping,
     "metrics": Mapping,
     "evaluation": Mapping,
 }
+PAGE: Mapping[str, type] = {"preface": str, "tables": list}
+TABLE: Mapping[str, type] = {
+    "title": str,
+    "protocol": str,
+    "published": list,
+    "columns": list,
+    "rows": list,
+}
+ROW: Mapping[str, type] = {"label": str, "published": list, "run": str}
 
 
 def read_records(docs: Path) -> dict[Path, Record]:
@@ -33,19 +43,41 @@ def read_records(docs: Path) -> dict[Path, Record]:
     """
     found = {path: read_json(path) for path in sorted((docs / "runs").rglob("*.json"))}
     for path, one in found.items():
-        if missing := [name for name, kind in PARTS.items() if not isinstance(one.get(name), kind)]:
-            raise UserError(f"{path} is no record of a run: it has no {missing[0]}")
+        _check(one, RECORD, f"{path} is no record of a run: it")
     return found
 
 
-def render(docs: Path = DOCS) -> str:
+def read_published(docs: Path) -> Mapping[str, Any]:
+    """The published figures, the tables' columns, and what is said of each table.
+
+    Raises:
+        UserError: docs/published.yaml is not plain YAML, or something in it is missing or unknown.
+    """
+    content: Any = parse((docs / PUBLISHED.name).read_bytes(), PUBLISHED.name)
+    _check(content, PAGE, PUBLISHED.name)
+    for table in content["tables"]:
+        _check(table, TABLE, f"{PUBLISHED.name}: a table")
+        for row in table["rows"]:
+            _check(row, ROW, f"{PUBLISHED.name}: {table['title']}: a row")
+        known = COLUMNS.keys() | AGAINST.keys()
+        for column in table["columns"]:
+            if column not in known:
+                raise unknown(f"{PUBLISHED.name}: {table['title']}", column, known)
+    return dict(content)
+
+
+def _check(node: Any, parts: Mapping[str, type], place: str) -> None:
+    node = node if isinstance(node, Mapping) else {}
+    if missing := [name for name, kind in parts.items() if not isinstance(node.get(name), kind)]:
+        raise UserError(f"{place} has no {missing[0]}")
+
+
+def render(records: Sequence[Record], published: Mapping[str, Any]) -> str:
     """docs/results.md from the records and the published figures.
 
     Raises:
-        UserError: docs/published.yaml is not plain YAML, or a record is damaged.
+        UserError: a record is damaged, or some cannot stand side by side.
     """
-    records = list(read_records(docs).values())
-    published: Any = parse((docs / PUBLISHED.name).read_bytes(), PUBLISHED.name)
     parts = [published["preface"].strip()]
     for table in published["tables"]:
         rows = [_row(records, row, table) for row in table["rows"]]
@@ -63,11 +95,14 @@ def render(docs: Path = DOCS) -> str:
 
 def _commands(kept: Sequence[Record]) -> list[str]:
     """How the runs were trained, and how they were evaluated."""
-    samples = sorted({number_of(one, ("evaluation", "num_samples")) for one in kept})
-    return [
-        *sorted({one["command"] for one in kept}),
-        *(f"python -m cvae.evaluate FOLDER --num-samples {K:.0f}" for K in samples),
-    ]
+    return [*sorted({one["command"] for one in kept}), *sorted(set(map(_evaluation, kept)))]
+
+
+def _evaluation(kept: Record) -> str:
+    command = "python -m cvae.evaluate FOLDER"
+    command += f" --num-samples {number_of(kept, ('evaluation', 'num_samples')):.0f}"
+    masks = (kept["evaluation"].get("references") or {}).get("num_samples", NUM_MASKS)
+    return command if masks == NUM_MASKS else f"{command} --masks {masks}"
 
 
 def _row(records: Sequence[Record], row: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,6 @@ other numbers come out of records.
 """
 
 import argparse
-import csv
 import json
 import shlex
 from collections.abc import Iterable, Mapping
@@ -16,11 +15,13 @@ from typing import Any
 
 from cvae.columns import Record
 from cvae.command import run_command
+from cvae.comparison.history import read_epochs
 from cvae.comparison.keys import FOLDERS, differing, portable
 from cvae.config import parse
 from cvae.errors import UserError
 from cvae.files import read_json, write_atomically
-from cvae.published import DOCS, PUBLISHED, read_records, render
+from cvae.finished import read
+from cvae.published import DOCS, PUBLISHED, read_published, read_records, render
 from cvae.run import Run
 from cvae.runs import find_all
 
@@ -33,34 +34,53 @@ def record(run: Run) -> dict[str, Any]:
 
     Raises:
         UserError: it has not been trained to its end, or not been evaluated, or does not say the
-            words of its command.
+            words of its command, or one of its files is damaged.
     """
-    if not (run.metrics.is_file() and run.evaluation().is_file()):
+    curve = run.folder / "metrics.csv"
+    if not all(file.is_file() for file in (run.metrics, run.evaluation(), curve)):
         raise UserError(f"{run.folder}: train it to its end, then python -m cvae.evaluate it")
     if not run.words.is_file():
         raise UserError(f"{run.words} is missing: nobody knows the command that began the run")
     given: Any = parse(run.words.read_bytes(), str(run.words))
-    told = [str(word) for word in given or [] if str(word).partition("=")[0] not in LOCAL]
-    with (run.folder / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    told = [str(word) for word in given or [] if _key(str(word)) not in LOCAL]
+    rows = read_epochs(run.folder)
     every = max(1, ceil(len(rows) / POINTS))
     return {
         "name": run.config["name"],
         "command": shlex.join(["python", "-m", "cvae.train", *map(_anywhere, told)]),
         "config": portable(run.config),
-        "metrics": _without_folder(read_json(run.metrics)),
-        "evaluation": _without_folder(read_json(run.evaluation())),
-        "curve": [_numbers(row) for row in [*rows[:-1:every], *rows[-1:]]],
+        "metrics": _without_folder(run.metrics),
+        "evaluation": _without_folder(run.evaluation()),
+        "curve": [_rounded(row) for row in [*rows[:-1:every], *rows[-1:]]],
     }
 
 
-def keep(runs: Iterable[Run], docs: Path = DOCS) -> None:
-    """Write each run's record into docs/runs, in place of an earlier one of the same name and seed.
+def keep(runs: Iterable[Run], docs: Path = DOCS) -> Path:
+    """Write each run's record into docs/runs, and docs/results.md.
+
+    A record takes the place of an earlier one of the same name and seed. Nothing is written unless
+    all can be.
+
+    Returns:
+        The page.
 
     Raises:
-        UserError: a run is of another experiment than one of its name, there or beside it.
+        UserError: a run is of another experiment than one of its name, there or beside it, or was
+            measured otherwise; or a file of it or of the page is damaged.
     """
-    found, before = dict[Path, tuple[Run, Record]](), read_records(docs)
+    before = read_records(docs)
+    new = _records(runs, docs, before)
+    page = render([*{**before, **new}.values()], read_published(docs))
+    for path, one in new.items():
+        write_atomically(path, (json.dumps(one, indent=1) + "\n").encode())
+    path = docs / "results.md"
+    write_atomically(path, page.encode())
+    return path
+
+
+def _records(runs: Iterable[Run], docs: Path, before: Mapping[Path, Record]) -> dict[Path, Record]:
+    """The runs' records by their files, each of one experiment with those of its name."""
+    found = dict[Path, tuple[Run, Record]]()
     for run in runs:
         kept = record(run)
         path = docs / "runs" / f"{kept['name']}_seed{run.config['seed']}.json"
@@ -72,8 +92,7 @@ def keep(runs: Iterable[Run], docs: Path = DOCS) -> None:
         found[path] = run, kept
         given = {other.folder: one for other, one in found.values()}
         _check_alike(run, kept, {**given, **before})
-    for path, (_, one) in found.items():
-        write_atomically(path, (json.dumps(one, indent=1) + "\n").encode())
+    return {path: one for path, (_, one) in found.items()}
 
 
 def _check_alike(run: Run, kept: Record, others: Mapping[Path, Record]) -> None:
@@ -86,21 +105,33 @@ def _check_alike(run: Run, kept: Record, others: Mapping[Path, Record]) -> None:
             )
 
 
+def _key(word: str) -> str:
+    """The key of a word of a command, which Hydra lets begin with one + or two."""
+    return word.partition("=")[0].lstrip("+")
+
+
 def _anywhere(word: str) -> str:
     """A word of a command without the path that it may hold, as `portable` leaves a config."""
-    key, _, value = word.partition("=")
-    any_path = FOLDERS.get(key)
-    return f"{key}={any_path}" if any_path and value not in ("true", "false") else word
+    any_path = FOLDERS.get(_key(word))
+    given, _, value = word.partition("=")
+    return f"{given}={any_path}" if any_path and value not in ("true", "false") else word
 
 
-def _without_folder(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Without that which the data happened to be in."""
+def _without_folder(path: Path) -> dict[str, Any]:
+    """A file of results without the folder that the data happened to be in.
+
+    Raises:
+        UserError: it says nothing of its data.
+    """
+    results = read_json(path)
+    if not isinstance(results.get("data"), Mapping):
+        raise UserError(f"{path} does not say of which data it is: train or evaluate the run again")
     data = {name: value for name, value in results["data"].items() if name != "folder"}
     return {**results, "data": data}
 
 
-def _numbers(row: Mapping[str, str]) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in row.items() if value}
+def _rounded(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in row.items()}
 
 
 def main() -> None:
@@ -112,13 +143,10 @@ def main() -> None:
         metavar="FOLDER",
         help="runs that have been evaluated, to be added to docs/runs or replaced there",
     )
-    arguments = parser.parse_args()
+    arguments = read(parser)
     if not PUBLISHED.is_file():
         raise UserError(f"{PUBLISHED} is not here: run it from the repository's folder")
-    keep(find_all(arguments.folders))
-    path = DOCS / "results.md"
-    write_atomically(path, render().encode())
-    print(f"written to {path}")
+    print(f"written to {keep(find_all(arguments.folders))}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from cvae.comparison.rows import Row
@@ -31,20 +32,33 @@ def read_curves(row: Row) -> dict[str, Curve]:
     Raises:
         UserError: metrics.csv is malformed.
     """
-    path = row.folder / "metrics.csv"
-    if not path.is_file():
-        return {}
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
-        curves = {term: Curve(*_points(rows, term), row.finished) for term in TERMS}
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
-        raise UserError(f"{path} is not a table of numbers with an epoch a row: {error}") from error
+    epochs = read_epochs(row.folder)
+    curves = {term: Curve(*_points(epochs, term), row.finished) for term in TERMS}
     return {term: curve for term, curve in curves.items() if curve.points}
 
 
-def _points(rows: Sequence[Mapping[str, str]], term: str) -> tuple[str, dict[int, float]]:
+def read_epochs(folder: Path) -> list[dict[str, float]]:
+    """The numbers of each epoch by their columns; none where there is no metrics.csv.
+
+    Raises:
+        UserError: it is malformed.
+    """
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    try:
+        rows = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))
+        found = [{name: float(value) for name, value in row.items() if value} for row in rows]
+        if not all(row["epoch"].is_integer() for row in found):
+            raise ValueError("an epoch is no whole number")
+    except (ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
+        raise UserError(f"{path} is not a table of numbers with an epoch a row: {error}") from error
+    return found
+
+
+def _points(epochs: Sequence[Mapping[str, float]], term: str) -> tuple[str, dict[int, float]]:
     for part in ("val", "train"):
-        filled = [row for row in rows if row.get(f"{part}/{term}")]
-        if filled:
-            return part, {int(row["epoch"]): float(row[f"{part}/{term}"]) for row in filled}
+        name = f"{part}/{term}"
+        if points := {int(row["epoch"]): row[name] for row in epochs if name in row}:
+            return part, points
     return "train", {}

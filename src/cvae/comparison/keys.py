@@ -65,6 +65,8 @@ def check_key(key: str, configs: Sequence[Config]) -> None:
         UserError: naming what there is in its place, or where a key of the last name stands:
             a command line's `data.style` is `data.source.style` there.
     """
+    if not configs:  # all of a sweep failed, which is what there is to be told
+        return
     nodes: list[Any] = list(configs)
     parts = key.split(".")
     for depth, part in enumerate(parts):

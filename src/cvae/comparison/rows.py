@@ -88,7 +88,8 @@ def read_row(run: Run) -> Row:
         return Row(run.folder, config, {}, {"density": _planned_density(run)})
     final = read_json(run.metrics)
     found = {name: number_at(final, (key,), run.metrics) for name, key in FINAL.items()}
-    found |= _evaluation(run.evaluation())
+    evaluated, doubtful = _evaluation(run.evaluation())
+    found |= evaluated
     tested = number_at(final, TESTED, run.metrics)
     if found.get("evaluated") == tested:
         found.pop("evaluated", None)  # of as many images as all the rest
@@ -100,7 +101,6 @@ def read_row(run: Run) -> Row:
         "pixels": _pixels(run),
         "binarize": _test_pixels(config),
     }
-    doubtful = _unconverged(run.evaluation(), metrics)
     return Row(run.folder, config, metrics, _conditions(final) | seen, doubtful)
 
 
@@ -111,33 +111,27 @@ def _planned_density(run: Run) -> str:
     return ""
 
 
-def _evaluation(path: Path) -> dict[str, float | None]:
-    """The numbers that `cvae.evaluate` adds, where it was run."""
+def _evaluation(path: Path) -> tuple[dict[str, float | None], frozenset[str]]:
+    """The numbers that `cvae.evaluate` adds, where it was run.
+
+    And those of them that a tenth of the samples would make much larger.
+    """
     if not path.is_file():
-        return {}
+        return {}, frozenset()
     content = read_json(path)
     found = {name: number_at(content, place, path) for name, place in EVALUATED.items()}
+    doubtful = set()
     for name, (place, letter, size) in COUNTED.items():
-        value, samples = number_at(content, place, path), number_at(content, size, path)
-        if value is not None and samples is None:
+        if (value := number_at(content, place, path)) is None:
+            continue
+        if (samples := number_at(content, size, path)) is None:
             raise UserError(f"{path}: {'/'.join(size)} is missing")
-        if value is not None:
-            found[f"{name} ({letter}={samples:.0f})"] = value
-    return found
-
-
-def _unconverged(path: Path, metrics: Mapping[str, float]) -> frozenset[str]:
-    """The estimate of −log p(y|x), if a tenth of its samples gives a much larger one."""
-    estimates = [name for name in metrics if name.startswith("nll (")]
-    if not estimates:
-        return frozenset()
-    place = (*COUNTED["nll"][0][:-1], "mean_of_repeats")
-    tenth = number_at(read_json(path), place, path)
-    if tenth is None:
-        return frozenset()
-    return frozenset(
-        name for name in estimates if not converged({"mean": metrics[name], place[-1]: tenth})
-    )
+        column = f"{name} ({letter}={samples:.0f})"
+        found[column] = value
+        tenth = number_at(content, (*place[:-1], "mean_of_repeats"), path)
+        if tenth is not None and not converged({"mean": value, "mean_of_repeats": tenth}):
+            doubtful.add(column)
+    return found, frozenset(doubtful)
 
 
 def _conditions(final: Mapping[str, Any]) -> dict[str, str]:

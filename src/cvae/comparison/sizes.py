@@ -1,8 +1,8 @@
 """Final numbers against a number that was swept over, a line for all else that differs."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
@@ -15,18 +15,7 @@ from cvae.comparison.table import mean_and_deviation, values_of
 SIZE = "model.latent_dim"
 WIDE = 8  # largest over smallest, from which on the axis is logarithmic
 TICKS = 12  # numbers that have room along it
-
-
-class Line(NamedTuple):
-    """The groups of one line.
-
-    Attributes:
-        key: of the number along the axis.
-        groups: by that number, in its order.
-    """
-
-    key: str
-    groups: dict[float, Group]
+Line = Mapping[float, Group]  # by the number along the axis
 
 
 def swept_key(comparison: Comparison) -> str | None:
@@ -49,22 +38,22 @@ def draw_sizes(comparison: Comparison, key: str) -> bytes:
     Each point is the mean over the runs of a group, with their standard deviation where they are
     several.
     """
-    return picture(lines_against(comparison, key), _row)
+    return picture(lines_against(comparison, key), partial(_row, key))
 
 
 def lines_against(comparison: Comparison, key: str) -> list[Entry]:
     """A line for all that the groups differ in but a key's number."""
     place = comparison.keys.index(key)
-    lines: dict[tuple[str, ...], Line] = {}
+    lines: dict[tuple[str, ...], dict[float, Group]] = {}
     for group in comparison.groups:
         if group.finished:
             others = group.values[:place] + group.values[place + 1 :]
             number = _number(group.values[place])
             assert number is not None
-            lines.setdefault(others, Line(key, {})).groups[number] = group
+            lines.setdefault(others, {})[number] = group
     entries = []
     for line in lines.values():
-        first = next(iter(line.groups.values()))
+        first = next(iter(line.values()))
         entries.append(Entry(label(comparison, first, without=key), density(first), line))
     return entries
 
@@ -76,20 +65,20 @@ def _number(value: str) -> float | None:
         return None
 
 
-def _row(figure: SubFigure, shown: Sequence[tuple[str, Line]]) -> None:
+def _row(key: str, figure: SubFigure, shown: Sequence[tuple[str, Line]]) -> None:
     axes = figure.subplots(2, 2).flat
     for panel, (term, title) in zip(axes, TITLES.items(), strict=True):
         vertical = "dimensions" if term == "active_units" else "nats an image"
-        plain_panel(panel, f"{title}, test", shown[0][1].key, vertical)
+        plain_panel(panel, f"{title}, test", key, vertical)
         for colour, line in shown:
             draw_line(panel, line, term, colour)
-        _scale(panel, sorted({number for _, line in shown for number in line.groups}))
+        _scale(panel, sorted({number for _, line in shown for number in line}))
 
 
 def draw_line(axes: Axes, line: Line, term: str, colour: str) -> None:
     """A term's means and deviations against the number."""
     points = []
-    for number, group in sorted(line.groups.items()):
+    for number, group in sorted(line.items()):
         if values := values_of(group, term):
             mean, deviation = mean_and_deviation(values)
             points.append((number, mean, math.nan if deviation is None else deviation))

@@ -89,7 +89,7 @@ class Generation:
     @cached_property
     def correct(self) -> Tensor:
         """Which of the sampled pictures the judge takes for what was asked for, (N,)."""
-        return (self.judge.classify(self.sampled) == self.labels).double()
+        return self.judge.correct(self.sampled, self.labels)
 
     def diversity_of(self, label: int) -> tuple[float, float]:
         """Mean Euclidean distance between two pictures of a class: of sampled and of real ones."""

@@ -65,9 +65,9 @@ class Judge(nn.Module):
         """The most likely class of each picture, (N,), in pieces that bound the memory."""
         return torch.cat([self(part).argmax(-1) for part in pictures.split(PART)])
 
-    def accuracy(self, pictures: Tensor, labels: Tensor) -> float:
-        """The share of pictures that it takes for what they are."""
-        return (self.classify(pictures) == labels).double().mean().item()
+    def correct(self, pictures: Tensor, labels: Tensor) -> Tensor:
+        """1 for each picture that it takes for what it is, 0 for others, (N,)."""
+        return (self.classify(pictures) == labels).double()
 
 
 def pictures(images: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _judge_itself(judge: Judge, arrays: Arrays) -> None:
     train, test = pictures(arrays.train_images), pictures(arrays.test_images)
-    judge.right.fill_(judge.accuracy(test, arrays.test_labels.long()))
+    judge.right.fill_(judge.correct(test, arrays.test_labels.long()).mean())
     judge.frechet_of_train.fill_(frechet_distance(judge, train[: len(test)], test))
 
 

@@ -46,7 +46,10 @@ class Evidence:
 
     @property
     def mean_of_repeats(self) -> float:
-        """The estimate from K/R samples, averaged over the repeats: how far from its limit K is."""
+        """The estimate from K/R samples, averaged over the repeats.
+
+        How far it is above `mean` shows whether K are enough.
+        """
         return -self.log_means.mean().item()
 
     @property

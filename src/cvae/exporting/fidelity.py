@@ -1,6 +1,5 @@
 """How near another form of a model is to the model: the same conditions, the same noise."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from cvae.data.views import View
 from cvae.errors import UserError
 from cvae.evaluation.generation import Draw, Sampler, sampled_means
 from cvae.evaluation.judge import Judge
+from cvae.metrics import mean_and_error
 from cvae.model import ConditionalVAE
 
 DIFFERENCES = ("max_difference", "mean_difference")
@@ -64,9 +64,8 @@ class Fidelity:
 
     def _taken(self, means: Tensor) -> dict[str, float]:
         pictures = self.view.picture(self.examples.x, means).clamp(0, 1)
-        accuracy = self.judge.accuracy(pictures, self.examples.labels)
-        error = math.sqrt(accuracy * (1 - accuracy) / len(pictures))
-        return {"accuracy": accuracy, "standard_error": error}
+        share = mean_and_error(self.judge.correct(pictures, self.examples.labels))
+        return {"accuracy": share["mean"], "standard_error": share["standard_error"]}
 
     @cached_property
     def _reference(self) -> Tensor:

@@ -35,7 +35,7 @@ class Objective(Protocol):
     """What the training code asks of an objective.
 
     Attributes:
-        num_samples: how many z it draws for an example, at most and in validation and test.
+        num_samples: the most z that an example has in training; as many in validation and test.
         terms: the names of its terms.
         monitor: the term that says which weights are best; it grows as the model gets better.
         warmup_epochs: during which that term may fall without meaning anything.
