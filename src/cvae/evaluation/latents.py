@@ -18,6 +18,7 @@ from cvae.noise import Stream, generator
 BATCH = 500
 KL_DRAWS = 100  # z of each example, where a KL has no closed form
 DRAWN = 1000  # z of a mixture that a KL between mixtures is estimated with
+AT_ONCE = 2**18  # pairs of a z and a component: 2 MiB of float64
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,22 @@ class Latents:
             names: of the classes: digits, or the annotators who drew y.
             seed: of z.
         """
-        kl, (aggregate, error) = self.kl_per_dimension, self.aggregate_kl(seed)
+        kl = self.kl_per_dimension
         masks = {names[int(label)]: labels == label for label in labels.unique()}
         parts = {name: self.of(mask) for name, mask in masks.items()}
         return {
             "active_units": int(self.active.sum()),
             "kl_per_dimension": kl.mean(0).tolist(),
             "kl_per_class": {name: kl[mask].sum(1).mean().item() for name, mask in masks.items()},
-            "aggregate_kl": {"mean": aggregate, "monte_carlo_error": error},
+            "aggregate_kl": self._aggregate_kl(seed),
             "aggregate_kl_per_class": {
-                name: part.aggregate_kl(seed)[0] for name, part in parts.items()
+                name: part._aggregate_kl(seed) for name, part in parts.items()
             },
         }
+
+    def _aggregate_kl(self, seed: int) -> dict[str, float]:
+        mean, error = self.aggregate_kl(seed)
+        return {"mean": mean, "monte_carlo_error": error}
 
     def of(self, chosen: Tensor) -> "Latents":
         """Those of some examples, chosen by a mask (N,) or by their positions."""
@@ -155,7 +160,7 @@ def _log_mixture(z: Tensor, means: Tensor, scales: Tensor, log_weights: Tensor) 
     log_weights = log_weights.double().log_softmax(0)
     if (means == means[0]).all() and (scales == scales[0]).all():
         means, scales, log_weights = means[:1], scales[:1], torch.zeros(1)  # one component
-    total, size = torch.full_like(z, -math.inf), at_once(BATCH, len(z))
+    total, size = torch.full_like(z, -math.inf), max(1, AT_ONCE // len(z))
     parts = (number.split(size) for number in (means, scales, log_weights))
     for mean, scale, log_weight in zip(*parts, strict=True):
         log_density = log_weight - 0.5 * ((z.unsqueeze(1) - mean) / scale).square() - scale.log()
