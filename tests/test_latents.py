@@ -89,7 +89,9 @@ def test_numbers_of_a_class_have_its_name() -> None:
     kl = use.kl_per_dimension.sum(1)
     wanted = {"thin": kl[labels == 0].mean().item(), "thick": kl[labels == 2].mean().item()}
     assert found["kl_per_class"] == pytest.approx(wanted)
+    mean, error = use.of(labels == 0).aggregate_kl(0)
     assert found["aggregate_kl_per_class"].keys() == wanted.keys()
+    assert found["aggregate_kl_per_class"]["thin"] == {"mean": mean, "monte_carlo_error": error}
 
 
 class _Shift(nn.Module):

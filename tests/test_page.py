@@ -134,7 +134,7 @@ def test_it_asks_for_nothing_says_nothing_and_fits_a_phone(
 
 @pytest.fixture(scope="module")
 def trained(begin: Callable[..., Command], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first article's network and latent space with a learned prior, trained for a while."""
+    """The network and latent space of blog_cvae with a learned prior, trained for a while."""
     folder = tmp_path_factory.mktemp("trained")
     words = ("network.hidden=[512,512]", "model.latent_dim=256", "data.batch_size=128")
     all_data = [f"trainer.limit_{split}_batches=null" for split in ("train", "val", "test")]

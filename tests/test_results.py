@@ -307,7 +307,7 @@ def test_a_run_that_is_not_finished_or_not_evaluated_is_refused(
     ("file", "content", "expected"),
     [
         ("metrics.csv", "epoch,train/elbo\nfirst,-1", "is not a table of numbers with an epoch"),
-        ("metrics.csv", None, "train it to its end"),
+        ("metrics.csv", None, r"metrics\.csv is missing"),
         ("metrics.json", "{}", r"metrics\.json does not say of which data it is"),
         ("evaluation.json", "{}", r"evaluation\.json does not say of which data it is"),
     ],
@@ -327,6 +327,15 @@ def test_a_damaged_file_of_a_run_is_named(
         ({"columns": ["our"]}, r"A table: 'our' is not one of .*; did you mean ours\?"),
         ({"rows": [{"label": "one", "run": "mine"}]}, "A table: a row has no published"),
         ({"title": None}, "a table has no title"),
+        ({"published": ["theirs"]}, "A table: one: published: 1 numbers, null for none"),
+        (
+            {"rows": [{"label": "one", "published": ["99", None], "run": "mine"}]},
+            "A table: one: published: 2 numbers, null for none",
+        ),
+        (
+            {"rows": [{"label": "one", "published": [1, 2], "run": "mine", "baseline": "their"}]},
+            "A table: one: its baseline is the run of no row",
+        ),
     ],
 )
 def test_a_mistake_in_the_published_figures_is_named(

@@ -61,10 +61,10 @@ def compare(names: Sequence[str], keys: Sequence[str], out: Path) -> str:
         **{name: content for (name, _), content in pictures.items()},
     }
     stale = [name for name, _ in drawn.keys() - pictures.keys() if _shown_before(out, name)]
-    for name, content in contents.items():
-        write_atomically(out / name, content)
     for name in stale:
         (out / name).unlink(missing_ok=True)
+    for name, content in contents.items():
+        write_atomically(out / name, content)
     written = [f"written: {out / name}" for name in reversed(contents)]
     plain = [title(comparison), "", table(comparison, "simple"), "", *comparison.notes(), *written]
     return "\n".join(plain)

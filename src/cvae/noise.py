@@ -1,6 +1,6 @@
 """Random numbers as a function of counters, so that a run does not depend on where it ran.
 
-And which index a uniform one draws.
+And which index a uniform one draws, by sums that a GPU, too, makes alike each time.
 """
 
 import hashlib

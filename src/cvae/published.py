@@ -56,14 +56,25 @@ def read_published(docs: Path) -> Mapping[str, Any]:
     content: Any = parse((docs / PUBLISHED.name).read_bytes(), PUBLISHED.name)
     _check(content, PAGE, PUBLISHED.name)
     for table in content["tables"]:
-        _check(table, TABLE, f"{PUBLISHED.name}: a table")
-        for row in table["rows"]:
-            _check(row, ROW, f"{PUBLISHED.name}: {table['title']}: a row")
-        known = COLUMNS.keys() | AGAINST.keys()
-        for column in table["columns"]:
-            if column not in known:
-                raise unknown(f"{PUBLISHED.name}: {table['title']}", column, known)
+        _check_table(table)
     return dict(content)
+
+
+def _check_table(table: Any) -> None:
+    _check(table, TABLE, f"{PUBLISHED.name}: a table")
+    place, known = f"{PUBLISHED.name}: {table['title']}", COLUMNS.keys() | AGAINST.keys()
+    for column in table["columns"]:
+        if column not in known:
+            raise unknown(place, column, known)
+    for row in table["rows"]:
+        _check(row, ROW, f"{place}: a row")
+    runs = [row["run"] for row in table["rows"]]
+    for row in table["rows"]:
+        figures, count = row["published"], len(table["published"])
+        if len(figures) != count or any(not isinstance(one, int | float | None) for one in figures):
+            raise UserError(f"{place}: {row['label']}: published: {count} numbers, null for none")
+        if row.get("baseline", runs[0]) not in [*runs, None]:
+            raise UserError(f"{place}: {row['label']}: its baseline is the run of no row")
 
 
 def _check(node: Any, parts: Mapping[str, type], place: str) -> None:
@@ -88,7 +99,7 @@ def render(records: Sequence[Record], published: Mapping[str, Any]) -> str:
             table["protocol"].strip(),
             tabulate(rows, headings, tablefmt="github", disable_numparse=True),
             "```\n" + "\n".join(commands) + "\n```" if commands else "",
-            table.get("remarks", "").strip(),
+            (table.get("remarks") or "").strip(),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -36,14 +36,14 @@ def record(run: Run) -> dict[str, Any]:
         UserError: it has not been trained to its end, or not been evaluated, or does not say the
             words of its command, or one of its files is damaged.
     """
-    curve = run.folder / "metrics.csv"
-    if not all(file.is_file() for file in (run.metrics, run.evaluation(), curve)):
+    if not (run.metrics.is_file() and run.evaluation().is_file()):
         raise UserError(f"{run.folder}: train it to its end, then python -m cvae.evaluate it")
     if not run.words.is_file():
         raise UserError(f"{run.words} is missing: nobody knows the command that began the run")
+    if not (rows := read_epochs(run.folder)):
+        raise UserError(f"{run.folder}: metrics.csv is missing: nobody knows the learning curve")
     given: Any = parse(run.words.read_bytes(), str(run.words))
     told = [str(word) for word in given or [] if _key(str(word)) not in LOCAL]
-    rows = read_epochs(run.folder)
     every = max(1, ceil(len(rows) / POINTS))
     return {
         "name": run.config["name"],
@@ -62,7 +62,7 @@ def keep(runs: Iterable[Run], docs: Path = DOCS) -> Path:
     all can be.
 
     Returns:
-        The page.
+        The page's path.
 
     Raises:
         UserError: a run is of another experiment than one of its name, there or beside it, or was

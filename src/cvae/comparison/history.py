@@ -51,7 +51,7 @@ def read_epochs(folder: Path) -> list[dict[str, float]]:
         found = [{name: float(value) for name, value in row.items() if value} for row in rows]
         if not all(row["epoch"].is_integer() for row in found):
             raise ValueError("an epoch is no whole number")
-    except (ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise UserError(f"{path} is not a table of numbers with an epoch a row: {error}") from error
     return found
 

@@ -90,13 +90,11 @@ class Latents:
             "active_units": int(self.active.sum()),
             "kl_per_dimension": kl.mean(0).tolist(),
             "kl_per_class": {name: kl[mask].sum(1).mean().item() for name, mask in masks.items()},
-            "aggregate_kl": self._aggregate_kl(seed),
-            "aggregate_kl_per_class": {
-                name: part._aggregate_kl(seed) for name, part in parts.items()
-            },
+            "aggregate_kl": self._estimated(seed),
+            "aggregate_kl_per_class": {name: part._estimated(seed) for name, part in parts.items()},
         }
 
-    def _aggregate_kl(self, seed: int) -> dict[str, float]:
+    def _estimated(self, seed: int) -> dict[str, float]:
         mean, error = self.aggregate_kl(seed)
         return {"mean": mean, "monte_carlo_error": error}
 
