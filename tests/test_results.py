@@ -90,7 +90,7 @@ def _docs(folder: Path, run: str, baseline: str | None = None) -> Path:
                 "columns": [*COLUMNS, *AGAINST],
                 "rows": [
                     {"label": "one", "published": [99.5, None], "run": run, "baseline": baseline},
-                    {"label": "other", "published": [None, 3], "run": "nobody"},
+                    {"label": "other", "published": [None, 3], "run": baseline or "nobody"},
                 ],
                 "remarks": "Why.",
             }
