@@ -21,8 +21,8 @@ class Iwae:
     The gradient is −Σ_k r_k ∇ log w_k with r = w / Σ w. With `num_backward` = m it is estimated,
     without bias, by −1/m Σ_j ∇ log w_j over m samples, among which k is m r_k times on average:
     the K pass through the model without a gradient, and the m once more with theirs. That saves
-    up to two thirds of a step where the decoder's work on z is most of it and m is small beside K, costs
-    variance, and makes a step of a U-Net slower, whose work is on x.
+    up to two thirds of a step where the decoder's work on z is most of it and m is small beside K,
+    costs variance, and makes a step of a U-Net slower, whose work is on x.
     Source: Burda et al. 2016, arXiv:1509.00519, eq. 8 and 14, and the end of section 3, which
     proposes m = 1; `resample` draws them.
 
