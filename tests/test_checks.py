@@ -50,5 +50,6 @@ def test_a_training_that_ends_within_its_warmup_is_told_of(
     epochs: int,
     told: bool,
 ) -> None:
-    check_trainer(compose("experiment=iwae_paper_k5", f"trainer.max_epochs={epochs}"))
+    words = ("objective.warmup_epochs=300", f"trainer.max_epochs={epochs}")
+    check_trainer(compose(*words))
     assert ("all of the training is its warm-up" in caplog.text) == told
