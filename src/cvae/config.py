@@ -75,3 +75,8 @@ def parse(text: bytes, source: str) -> Any:
     except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{source}: not YAML of plain values ({reason})") from error
+
+
+def key_of(word: str) -> str:
+    """The key of a command line's KEY=VALUE, which Hydra lets begin with one + or two."""
+    return word.partition("=")[0].lstrip("+")

@@ -17,7 +17,7 @@ from cvae.columns import Record
 from cvae.command import run_command
 from cvae.comparison.history import read_epochs
 from cvae.comparison.keys import FOLDERS, differing, portable
-from cvae.config import parse
+from cvae.config import key_of, parse
 from cvae.errors import UserError
 from cvae.files import read_json, write_atomically
 from cvae.finished import read
@@ -43,7 +43,7 @@ def record(run: Run) -> dict[str, Any]:
     if not (rows := read_epochs(run.folder)):
         raise UserError(f"{run.folder}: metrics.csv is missing: nobody knows the learning curve")
     given: Any = parse(run.words.read_bytes(), str(run.words))
-    told = [str(word) for word in given or [] if _key(str(word)) not in LOCAL]
+    told = [str(word) for word in given or [] if key_of(str(word)) not in LOCAL]
     every = max(1, ceil(len(rows) / POINTS))
     return {
         "name": run.config["name"],
@@ -105,14 +105,9 @@ def _check_alike(run: Run, kept: Record, others: Mapping[Path, Record]) -> None:
             )
 
 
-def _key(word: str) -> str:
-    """The key of a word of a command, which Hydra lets begin with one + or two."""
-    return word.partition("=")[0].lstrip("+")
-
-
 def _anywhere(word: str) -> str:
     """A word of a command without the path that it may hold, as `portable` leaves a config."""
-    any_path = FOLDERS.get(_key(word))
+    any_path = FOLDERS.get(key_of(word))
     given, _, value = word.partition("=")
     return f"{given}={any_path}" if any_path and value not in ("true", "false") else word
 

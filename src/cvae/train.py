@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cvae.command import MISTAKES, log_mistake, log_to, run_command
+from cvae.config import key_of
 from cvae.errors import Interrupted, UserError
 from cvae.run import Run
 from cvae.run_folder import resume_command
@@ -62,7 +63,7 @@ def _begin(run: Run) -> None:
     run.begin()
     words = HydraConfig.get().overrides.task
     run.write_words(words)
-    for key, count in Counter(word.partition("=")[0].lstrip("+") for word in words).items():
+    for key, count in Counter(map(key_of, words)).items():
         if count > 1:
             log.warning("%s= is given %d times, and the last counts", key, count)
 

@@ -16,7 +16,7 @@ class Iwae:
     """loss = −log 1/K Σ_k w_k, the importance weighted bound with w = p(y|x,z) p(z|x) / q(z|x,y).
 
     It rises with K from the ELBO (K = 1) to log p(y|x), and lets q be less simple than it looks.
-    A step takes K times the decoder's work; one sample is enough for a warm-up.
+    A step takes K times the decoder's work, which a warm-up with one sample saves.
 
     The gradient is −Σ_k r_k ∇ log w_k with r = w / Σ w. With `num_backward` = m it is estimated,
     without bias, by −1/m Σ_j ∇ log w_j over m samples, among which k is m r_k times on average:
